@@ -1,0 +1,1 @@
+"""Earth Engine operations without Airflow: nothing in here imports airflow."""

@@ -1,0 +1,135 @@
+"""Many names -> one report: requests cancellation of each, some at a time, and loses none on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
+
+from airflow_provider_eeops.api.client import EarthEngineOperationsClient
+from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report
+from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, in_parallel, observe
+from airflow_provider_eeops.api.retrying import Budget
+from airflow_provider_eeops.exceptions import (
+    ConnectionFailedError,
+    EarthEngineError,
+    FailedPreconditionError,
+    InvalidOperationNameError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
+
+__all__ = ["KILL_BUDGET", "cancel_in_haste", "cancel_operations", "invalid_results"]
+
+KILL_BUDGET = Budget(retries=1, deadline=4.0, connect_timeout=2.0, read_timeout=3.0)
+"""What one call may spend when the task is dying: Airflow kills it 5 s after it asked it to stop."""
+
+KILL_CONCURRENCY = 32
+
+
+class _Logger(Protocol):
+    """What the standard library's and Airflow's loggers have in common."""
+
+    def info(self, message: str, /, *args: Any) -> Any: ...
+
+    def error(self, message: str, /, *args: Any) -> Any: ...
+
+
+SETTLED_OUTCOMES = frozenset({Outcome.CANCELLED, Outcome.CANCEL_REQUESTED, Outcome.FINISHED_FIRST, Outcome.NOT_FOUND})
+"""Outcomes after which there is nothing left to ask for."""
+
+# After these the request may have taken effect, or had none left to take: only a GET tells.
+_UNCLEAR = (FailedPreconditionError, ConnectionFailedError, UnavailableError, UnexpectedAnswerError)
+
+
+def cancel_operations(
+    client: EarthEngineOperationsClient,
+    names: Sequence[str],
+    *,
+    invalid: Sequence[InvalidOperationNameError] = (),
+    max_concurrency: int = DEFAULT_CONCURRENCY,
+    look_after: bool = True,
+    on_result: Callable[[OperationResult], None] = lambda _result: None,
+) -> Report:
+    """Request cancellation of every operation, whatever happens to the others.
+
+    :param client: whom to ask.
+    :param names: operation names.
+    :param invalid: values that were no operations; they are in the report as errors.
+    :param max_concurrency: requests at once.
+    :param look_after: ask once for the state of the operations whose cancellation was requested, as the server
+        accepts the request for operations that have finished too. Without it those are "cancel requested".
+    :param on_result: told the result of each request as it comes.
+    """
+
+    def cancel(name: str) -> OperationResult:
+        # Without a look afterwards there is no time for a second request but the one that replaces a guess.
+        return _cancel(client, name, unclear=_UNCLEAR if look_after else (FailedPreconditionError,))
+
+    results: dict[str, OperationResult] = {}
+    for name, seen in in_parallel(names, cancel, max_concurrency=max_concurrency):
+        result = OperationResult.from_error(name, seen) if isinstance(seen, EarthEngineError) else seen
+        results[name] = result
+        on_result(result)
+    if look_after:
+        requested = [name for name, result in results.items() if result.outcome is Outcome.CANCEL_REQUESTED]
+        seen_after = observe(client, requested, max_concurrency=max_concurrency)
+        for name, operation in seen_after.operations.items():
+            results[name] = _result(operation)
+    return Report((*results.values(), *invalid_results(invalid)))
+
+
+def cancel_in_haste(
+    client: EarthEngineOperationsClient,
+    names: Sequence[str],
+    *,
+    log: _Logger,
+    because: str,
+    invalid: Sequence[InvalidOperationNameError] = (),
+) -> Report:
+    """Request cancellation of the operations of a task that is dying, and log what became of each.
+
+    Waits for nothing but the answers: who waits for confirmation is the cleanup that runs after.
+
+    :param client: whom to ask.
+    :param names: operation names.
+    :param log: where to say what became of each.
+    :param because: what happened to the task, to begin the log with.
+    :param invalid: values that were no operations; they are logged.
+    """
+    log.info("%s Requesting cancellation of %d operations.", because, len(names))
+    report = cancel_operations(
+        client.within(KILL_BUDGET), names, invalid=invalid, max_concurrency=KILL_CONCURRENCY, look_after=False
+    )
+    for result in report.results:
+        (log.info if result.outcome in SETTLED_OUTCOMES else log.error)("%s", result)
+    return report
+
+
+def invalid_results(invalid: Collection[InvalidOperationNameError]) -> list[OperationResult]:
+    """Results for values that were no operations: no request was made for them."""
+    return [OperationResult.from_error(error.value, error) for error in invalid]
+
+
+def _cancel(
+    client: EarthEngineOperationsClient, name: str, *, unclear: tuple[type[EarthEngineError], ...]
+) -> OperationResult:
+    try:
+        client.cancel_operation(name)
+    except unclear as error:
+        return _truth(client, name, error)
+    return OperationResult(name, Outcome.CANCEL_REQUESTED)
+
+
+def _truth(client: EarthEngineOperationsClient, name: str, error: EarthEngineError) -> OperationResult:
+    """Ask what the operation is in, after an answer to ``:cancel`` that does not say."""
+    try:
+        operation = client.get_operation(name)
+    except EarthEngineError:
+        return OperationResult.from_error(name, error)
+    if operation.confirmed or operation.state == "CANCELLING":
+        return _result(operation)
+    return OperationResult.from_error(name, error, state=operation.state)
+
+
+def _result(operation: Operation) -> OperationResult:
+    return OperationResult.from_operation(operation, otherwise=Outcome.CANCEL_REQUESTED)

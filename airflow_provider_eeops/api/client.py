@@ -1,0 +1,202 @@
+"""The operations methods of the API, one method a call.
+
+See https://developers.google.com/earth-engine/reference/rest/v1alpha/projects.operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol, Self
+
+from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
+from airflow_provider_eeops.api.models import Operation
+from airflow_provider_eeops.api.names import (
+    check_operation_name,
+    check_project_allowed,
+    check_project_id,
+    project_of,
+)
+from airflow_provider_eeops.api.retrying import Budget
+from airflow_provider_eeops.api.settings import Settings
+from airflow_provider_eeops.exceptions import UnexpectedAnswerError
+
+__all__ = ["PAGE_SIZE", "EarthEngineOperationsClient", "connect"]
+
+PAGE_SIZE = 500
+"""Operations a page; what Google's own clients ask for."""
+
+
+class _Transport(Protocol):
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        budget: Budget,
+        operation_name: str | None = None,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...
+
+
+class EarthEngineOperationsClient:
+    """Gets, lists, cancels, deletes and waits for operations. Safe to use from several threads.
+
+    Every name is checked before a request is made: what is not an operation name, or lies in a project that is not
+    allowed, never becomes part of a path.
+
+    :param transport: what sends the requests.
+    :param api_version: ``v1alpha``, ``v1beta`` or ``v1``.
+    :param allowed_projects: if any, operations of other projects are refused.
+    :param budget: what each call may spend.
+    """
+
+    def __init__(
+        self,
+        transport: _Transport,
+        *,
+        api_version: str = "v1alpha",
+        allowed_projects: Collection[str] = (),
+        budget: Budget | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._transport = transport
+        self._api_version = api_version
+        self._allowed_projects = frozenset(allowed_projects)
+        self._budget = budget or Budget()
+        self.clock = clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def within(self, budget: Budget) -> EarthEngineOperationsClient:
+        """Make a client on the same connections with another budget.
+
+        :param budget: what each of its calls may spend.
+        """
+        return EarthEngineOperationsClient(
+            self._transport,
+            api_version=self._api_version,
+            allowed_projects=self._allowed_projects,
+            budget=budget,
+            clock=self.clock,
+        )
+
+    def get_operation(self, name: str) -> Operation:
+        """Get the latest state of an operation.
+
+        :param name: operation name.
+        :raises NotFoundError: there is no such operation, or no longer.
+        """
+        return Operation.from_payload(self._request("GET", name), name=name)
+
+    def cancel_operation(self, name: str) -> None:
+        """Request cancellation. The operation is not cancelled yet when this returns, and may finish all the same.
+
+        Earth Engine cancels asynchronously and by best effort. Safe to repeat.
+
+        :param name: operation name.
+        :raises FailedPreconditionError: the operation has finished.
+        :raises UnimplementedError: the server cannot cancel.
+        """
+        self._request("POST", name, verb="cancel", body={})
+
+    def delete_operation(self, name: str) -> None:
+        """Delete the record of an operation. It does not cancel it.
+
+        :param name: operation name.
+        """
+        self._request("DELETE", name)
+
+    def wait_operation(self, name: str, *, timeout: float) -> Operation:
+        """Ask the server to answer when the operation is done, or after ``timeout``, or earlier as it likes.
+
+        :param name: operation name.
+        :param timeout: seconds; at most the read timeout of the budget.
+        :raises UnimplementedError: the server cannot wait.
+        """
+        seconds = min(timeout, self._budget.read_timeout)
+        return Operation.from_payload(
+            self._request("POST", name, verb="wait", body={"timeout": f"{seconds:.3f}s"}), name=name
+        )
+
+    def list_operations(self, project_id: str, *, page_size: int = PAGE_SIZE) -> Iterator[Operation]:
+        """List the operations of a project, other people's too, page by page as they are read.
+
+        :param project_id: project id.
+        :param page_size: operations a page.
+        :raises UnexpectedAnswerError: the server repeats a page.
+        """
+        for page in self.list_pages(project_id, page_size=page_size):
+            yield from page
+
+    def list_pages(self, project_id: str, *, page_size: int = PAGE_SIZE) -> Iterator[list[Operation]]:
+        """List the operations of a project, a page at a time; each page is one request.
+
+        :param project_id: project id.
+        :param page_size: operations a page.
+        :raises UnexpectedAnswerError: the server repeats a page.
+        """
+        check_project_allowed(check_project_id(project_id), self._allowed_projects, project_id)
+        path = f"{self._api_version}/projects/{project_id}/operations"
+        params = {"pageSize": str(page_size)}
+        seen: set[str] = set()
+        while True:
+            answer = self._transport.request("GET", path, budget=self._budget, params=params)
+            found = answer.get("operations")
+            yield [
+                Operation.from_payload(item)
+                for item in (found if isinstance(found, list) else [])
+                if isinstance(item, dict) and isinstance(item.get("name"), str)
+            ]
+            token = answer.get("nextPageToken")
+            if not isinstance(token, str) or not token:
+                return
+            if token in seen:
+                raise UnexpectedAnswerError(f"GET {path}: the server repeats a page.", http_status=200)
+            seen.add(token)
+            params["pageToken"] = token
+
+    def _request(
+        self, method: str, name: str, *, verb: str | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        check_project_allowed(project_of(check_operation_name(name)), self._allowed_projects, name)
+        path = f"{self._api_version}/{name}" + (f":{verb}" if verb else "")
+        return self._transport.request(method, path, budget=self._budget, operation_name=name, body=body)
+
+
+def connect(
+    settings: Settings, credentials: Any, *, budget: Budget | None = None, clock: Clock = SYSTEM_CLOCK
+) -> EarthEngineOperationsClient:
+    """Make a client from the parameters of a connection. No request is made.
+
+    :param settings: the connection's parameters.
+    :param credentials: google-auth credentials, as :func:`.credentials.load_credentials` makes them.
+    :param budget: what each call may spend, if not what the settings say.
+    :param clock: what waits wait on.
+    """
+    from airflow_provider_eeops.api.transport import Transport  # loads google.auth and requests
+
+    return EarthEngineOperationsClient(
+        Transport(
+            credentials,
+            base_url=settings.base_url,
+            requests_per_second=settings.requests_per_second,
+            proxies=settings.proxies,
+            ca_bundle=settings.ca_bundle,
+            clock=clock,
+        ),
+        api_version=settings.api_version,
+        allowed_projects=settings.allowed_projects,
+        budget=budget or settings.budget,
+        clock=clock,
+    )

@@ -1,0 +1,160 @@
+"""Settings -> google-auth credentials. Loaded on first use, as :mod:`.transport` is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import google.auth
+import google.auth.credentials
+import google.auth.exceptions
+from google.auth import (
+    aws,
+    external_account_authorized_user,
+    identity_pool,
+    impersonated_credentials,
+    pluggable,
+)
+from google.oauth2 import credentials as user_credentials
+from google.oauth2 import service_account
+
+from airflow_provider_eeops.api.settings import Settings
+from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsError
+
+__all__ = ["Identity", "load_credentials", "principal"]
+
+
+class Identity(NamedTuple):
+    """Who makes the requests.
+
+    :param credentials: google-auth credentials.
+    :param project_id: the project they belong to, if they name one.
+    """
+
+    credentials: google.auth.credentials.Credentials
+    project_id: str | None
+
+
+def load_credentials(settings: Settings) -> Identity:
+    """Make the credentials that the settings describe: their own, or Application Default Credentials.
+
+    No request is made, unless Application Default Credentials ask the metadata server.
+
+    :param settings: the connection's parameters.
+    :raises InvalidSettingsError: a key or configuration cannot be used.
+    :raises CredentialsError: there are no Application Default Credentials.
+    """
+    identity = _source(settings)
+    if settings.impersonation_chain:
+        identity = Identity(_impersonated(identity.credentials, settings), identity.project_id)
+    credentials = identity.credentials
+    if settings.quota_project_id and isinstance(credentials, google.auth.credentials.CredentialsWithQuotaProject):
+        credentials = credentials.with_quota_project(settings.quota_project_id)
+    return Identity(credentials, identity.project_id)
+
+
+def principal(credentials: google.auth.credentials.Credentials) -> str:
+    """Name who makes the requests, as far as the credentials tell without a request.
+
+    :param credentials: google-auth credentials.
+    """
+    if isinstance(credentials, google.auth.credentials.AnonymousCredentials):
+        return "anonymous"
+    named = getattr(credentials, "service_account_email", None) or getattr(credentials, "account", None)
+    return str(named) if named else f"the holder of {type(credentials).__module__} credentials"
+
+
+def _source(settings: Settings) -> Identity:
+    if settings.is_anonymous:
+        return Identity(google.auth.credentials.AnonymousCredentials(), None)
+    if settings.keyfile_dict is not None:
+        return _from_info(settings.keyfile_dict, settings, "keyfile_dict")
+    if settings.key_path is not None:
+        return _from_info(_read(settings.key_path, "key_path"), settings, "key_path")
+    if isinstance(settings.credential_config_file, str):
+        info = _read(settings.credential_config_file, "credential_config_file")
+        return _from_info(info, settings, "credential_config_file")
+    if settings.credential_config_file is not None:
+        return _from_info(settings.credential_config_file, settings, "credential_config_file")
+    try:
+        return Identity(*google.auth.default(scopes=settings.scope))
+    except google.auth.exceptions.GoogleAuthError as error:
+        raise CredentialsError(
+            f"no Application Default Credentials ({type(error).__name__}): set key_path, keyfile_dict or"
+            " credential_config_file in the connection, or GOOGLE_APPLICATION_CREDENTIALS where Airflow runs"
+        ) from None
+
+
+def _read(path: str, name: str) -> Mapping[str, Any]:
+    try:
+        info = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettingsError(
+            f"connection extra {name}: {path} cannot be read ({error.strerror}); it must be on every machine that"
+            " uses the connection: workers, triggerers, DAG processors"
+        ) from None
+    except ValueError:
+        raise InvalidSettingsError(f"connection extra {name}: {path} is not JSON") from None
+    if not isinstance(info, dict):
+        raise InvalidSettingsError(f"connection extra {name}: {path} is not a JSON object")
+    return info
+
+
+def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identity:
+    """Dispatch on ``type`` ourselves: google-auth's own generic loaders are deprecated for accepting any."""
+    kind = info.get("type")
+    data = dict(info)
+    scopes = settings.scope
+    try:
+        match kind:
+            case "service_account":
+                # Pasted into a form, a key's line breaks often arrive as backslash and n.
+                if isinstance(data.get("private_key"), str):
+                    data["private_key"] = data["private_key"].replace("\\n", "\n")
+                credentials = service_account.Credentials.from_service_account_info(data, scopes=scopes)
+            case "authorized_user":
+                credentials = user_credentials.Credentials.from_authorized_user_info(data, scopes=scopes)
+            case "external_account":
+                credentials = _external_account(data).from_info(data, scopes=scopes)
+            case "external_account_authorized_user":
+                credentials = external_account_authorized_user.Credentials.from_info(data, scopes=scopes)
+            case _:
+                raise InvalidSettingsError(
+                    f"connection extra {name} has the type {kind!r}: it must be 'service_account', 'authorized_user',"
+                    " 'external_account' or 'external_account_authorized_user'"
+                )
+    except (google.auth.exceptions.GoogleAuthError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InvalidSettingsError):
+            raise
+        # google-auth's text may quote the key; only what kind of thing is wrong is passed on.
+        raise InvalidSettingsError(
+            f"connection extra {name} is not a usable {kind} configuration ({type(error).__name__}):"
+            " download it again and paste it whole"
+        ) from None
+    return Identity(credentials, data.get("project_id") or data.get("quota_project_id"))
+
+
+def _external_account(info: Mapping[str, Any]) -> Any:
+    source = info.get("credential_source")
+    source = source if isinstance(source, Mapping) else {}
+    if info.get("subject_token_type") == "urn:ietf:params:aws:token-type:aws4_request":
+        return aws.Credentials
+    return pluggable.Credentials if "executable" in source else identity_pool.Credentials
+
+
+def _impersonated(
+    source: google.auth.credentials.Credentials, settings: Settings
+) -> google.auth.credentials.Credentials:
+    *delegates, target = settings.impersonation_chain
+    override = None
+    if settings.is_loopback:  # the emulator mints the token too
+        override = f"{settings.base_url}/v1/projects/-/serviceAccounts/{target}:generateAccessToken"
+    return impersonated_credentials.Credentials(
+        source_credentials=source,
+        target_principal=target,
+        delegates=delegates,
+        target_scopes=list(settings.scope),
+        iam_endpoint_override=override,
+    )

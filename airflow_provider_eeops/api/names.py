@@ -1,0 +1,271 @@
+"""Every shape a user may hold -> operation names.
+
+An operation name is ``projects/P/operations/ID``; a bare ``ID`` is an operation id and needs a project.
+See https://developers.google.com/earth-engine/reference/rest/v1alpha/projects.operations.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_eeops.api.models import Operation
+from airflow_provider_eeops.exceptions import InvalidOperationNameError, ProjectNotAllowedError
+
+__all__ = [
+    "ParsedNames",
+    "check_operation_name",
+    "check_project_allowed",
+    "check_project_id",
+    "operation_id",
+    "parse_operation_names",
+    "project_of",
+]
+
+# ':' starts a custom verb such as :cancel, so an id never holds one; a project may (example.com:project).
+_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.~-]+"
+_PROJECT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9][A-Za-z0-9_.:-]*"
+_OPERATION_ID = re.compile(_SEGMENT, re.ASCII)
+_PROJECT_ID = re.compile(_PROJECT, re.ASCII)
+_OPERATION_NAME = re.compile(rf"projects/({_PROJECT})/operations/({_SEGMENT}(?:/{_SEGMENT})*)", re.ASCII)
+
+_MAX_LENGTH = 512
+_MAX_DEPTH = 32
+_SHOWN = 80
+
+_REMEDY = "Pass an operation name, projects/PROJECT/operations/ID, or an operation id with a project."
+
+
+@dataclass
+class ParsedNames:
+    """What a value held.
+
+    :param names: operation names, each once, in order.
+    :param invalid: one error for each item that is not an operation.
+    """
+
+    names: list[str] = field(default_factory=list)
+    invalid: list[InvalidOperationNameError] = field(default_factory=list)
+
+    def require_valid(self) -> list[str]:
+        """Return the names.
+
+        :raises InvalidOperationNameError: naming every item that is not an operation.
+        """
+        if len(self.invalid) == 1:
+            raise self.invalid[0]
+        if self.invalid:
+            listed = "\n".join(f"- {error}" for error in self.invalid)
+            raise InvalidOperationNameError(
+                f"{len(self.invalid)} values are not operations:\n{listed}", value=self.invalid[0].value
+            )
+        return self.names
+
+
+def parse_operation_names(
+    value: Any,
+    *,
+    project_id: str | Callable[[], str | None] | None = None,
+    allowed_projects: Collection[str] = (),
+) -> ParsedNames:
+    """Find the operation names in whatever a user holds.
+
+    Accepted: an operation name; an operation id, with a project; an Operation, ``ee.batch.Task.status()`` or
+    ingestion result (a mapping with ``name`` or ``id``); an ``ee.batch.Task`` that was started; a report of this
+    package or a page of ``operations.list`` (a mapping with ``operations``); any iterable of these, nested, with
+    None in it; a string that holds any of these as JSON or as a Python literal.
+
+    :param value: what the user holds.
+    :param project_id: the project of bare ids; a callable is asked once, and only if there is a bare id.
+    :param allowed_projects: if any, operations of other projects are invalid.
+    """
+    return _Parser(project_id, allowed_projects).parse(value)
+
+
+def check_operation_name(name: str) -> str:
+    """Return the name if it is ``projects/P/operations/ID`` and cannot leave its path.
+
+    :raises InvalidOperationNameError: otherwise.
+    """
+    if not isinstance(name, str) or len(name) > _MAX_LENGTH or not _OPERATION_NAME.fullmatch(name):
+        raise InvalidOperationNameError(f"{_show(name)} is not an operation name. {_REMEDY}", value=_show(name))
+    return name
+
+
+def check_project_id(project_id: str) -> str:
+    """Return the project id if it is one path segment of a project's characters.
+
+    :raises InvalidOperationNameError: otherwise.
+    """
+    if not isinstance(project_id, str) or not _PROJECT_ID.fullmatch(project_id):
+        raise InvalidOperationNameError(
+            f"{_show(project_id)} is not a project id. Pass the id alone, such as 'my-project'.",
+            value=_show(project_id),
+        )
+    return project_id
+
+
+def check_project_allowed(project_id: str, allowed_projects: Collection[str], value: str) -> None:
+    """Refuse a project that is not allowed.
+
+    :param project_id: the project.
+    :param allowed_projects: the projects that are; none means all.
+    :param value: what names the project, for the message.
+    :raises ProjectNotAllowedError: it is not.
+    """
+    if allowed_projects and project_id not in allowed_projects:
+        raise ProjectNotAllowedError(
+            f"{value} is not in one of the connection's allowed_projects ({', '.join(sorted(allowed_projects))}):"
+            " nothing was sent",
+            value=value,
+        )
+
+
+def project_of(name: str) -> str:
+    """Project id of an operation name."""
+    return name.split("/", 2)[1]
+
+
+def operation_id(name: str) -> str:
+    """Operation id of an operation name."""
+    return name.split("/", 3)[3]
+
+
+def _show(value: Any) -> str:
+    """Quote a value, shortened; only its type if it is a container, as that may hold anything."""
+    if isinstance(value, (str, bytes, int, float)):
+        text = repr(value)
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+    return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
+
+
+class _Parser:
+    def __init__(self, project_id: str | Callable[[], str | None] | None, allowed_projects: Collection[str]) -> None:
+        self._project_id = project_id
+        self._allowed = frozenset(allowed_projects)
+        self._seen: set[str] = set()
+        self._path: list[Any] = []  # the containers around the value at hand, to notice one that holds itself
+        self._result = ParsedNames()
+
+    def parse(self, value: Any) -> ParsedNames:
+        self._visit(value)
+        return self._result
+
+    def _visit(self, value: Any) -> None:
+        try:
+            self._dispatch(value)
+        except InvalidOperationNameError as error:
+            self._result.invalid.append(error)
+
+    def _enter(self, container: Any, items: Iterable[Any]) -> None:
+        if len(self._path) >= _MAX_DEPTH or any(outer is container for outer in self._path):
+            raise InvalidOperationNameError(
+                f"operations are nested more than {_MAX_DEPTH} deep, or hold themselves", value="nesting"
+            )
+        self._path.append(container)
+        try:
+            for item in items:
+                self._visit(item)
+        finally:
+            self._path.pop()
+
+    def _dispatch(self, value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, str):
+            self._string(value)
+        elif isinstance(value, Mapping):
+            self._mapping(value)
+        elif isinstance(value, Operation):
+            self._add(value.name)
+        elif _is_ee_task(value):
+            self._add(_name_of_ee_task(value))
+        elif isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray, memoryview)):
+            self._enter(value, sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)
+        else:
+            raise InvalidOperationNameError(f"{_show(value)} is not an operation. {_REMEDY}", value=_show(value))
+
+    def _string(self, value: str) -> None:
+        text = value.strip()
+        if text in {"", "None", "null", "set()"}:  # what a template renders when there was nothing
+            return
+        if text[0] in "[{('\"":
+            self._enter(text, [_literal(text)])
+        else:
+            self._add(text)
+
+    def _mapping(self, value: Mapping[Any, Any]) -> None:
+        name, bare_id = value.get("name"), value.get("id")
+        if name:
+            self._add(name)
+        elif bare_id:
+            self._add(bare_id)
+        elif "operations" in value:
+            self._enter(value, [value["operations"]])
+        elif value.get("state") == "UNSUBMITTED":
+            raise InvalidOperationNameError(
+                "the status of an Earth Engine task that was not started: call start() on it first",
+                value="UNSUBMITTED",
+            )
+        else:
+            keys = ", ".join(sorted(map(str, value))[:8]) or "no keys"
+            raise InvalidOperationNameError(
+                f"a mapping without 'name' or 'id' (it has {keys[:_SHOWN]}) is not an operation. {_REMEDY}",
+                value=keys[:_SHOWN],
+            )
+
+    def _add(self, text: Any) -> None:
+        name = self._full_name(text)
+        check_project_allowed(project_of(name), self._allowed, name)
+        if name not in self._seen:
+            self._seen.add(name)
+            self._result.names.append(name)
+
+    def _full_name(self, text: Any) -> str:
+        if not isinstance(text, str) or "/" in text or not _OPERATION_ID.fullmatch(text):
+            return check_operation_name(text)
+        project_id = self._default_project()
+        if project_id is None:
+            raise InvalidOperationNameError(
+                f"operation id {_show(text)} needs a project: pass project_id, set 'project' in the connection,"
+                " or pass the name, projects/PROJECT/operations/ID",
+                value=_show(text),
+            )
+        return check_operation_name(f"projects/{check_project_id(project_id)}/operations/{text}")
+
+    def _default_project(self) -> str | None:
+        if callable(self._project_id):
+            self._project_id = self._project_id()
+        return self._project_id
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise InvalidOperationNameError(
+            f"{_show(text)} is neither JSON nor a Python literal that holds operations. {_REMEDY}",
+            value=_show(text),
+        ) from None
+
+
+def _is_ee_task(value: Any) -> bool:
+    return hasattr(value, "operation_name") and hasattr(value, "task_type")
+
+
+def _name_of_ee_task(task: Any) -> str:
+    name = task.operation_name or getattr(task, "id", None)
+    if not name:
+        raise InvalidOperationNameError(
+            "an Earth Engine task that was not started has no operation: call start() on it first",
+            value=_show(task),
+        )
+    return str(name)

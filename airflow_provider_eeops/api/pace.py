@@ -1,0 +1,37 @@
+"""One pace for all requests of a connection in this process."""
+
+from __future__ import annotations
+
+import threading
+
+from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
+
+__all__ = ["Pace"]
+
+
+class Pace:
+    """Spaces requests evenly, and holds all of them back when the server asks for it.
+
+    :param requests_per_second: the pace.
+    :param clock: what to wait on.
+    """
+
+    def __init__(self, requests_per_second: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._interval = 1.0 / requests_per_second
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next = clock.monotonic()
+
+    def wait(self) -> None:
+        """Wait for the next free slot and take it."""
+        with self._lock:
+            now = self._clock.monotonic()
+            slot = max(now, self._next)
+            self._next = slot + self._interval
+        if slot > now:
+            self._clock.sleep(slot - now)
+
+    def hold(self, seconds: float) -> None:
+        """Give out no slot for so many seconds."""
+        with self._lock:
+            self._next = max(self._next, self._clock.monotonic() + seconds)

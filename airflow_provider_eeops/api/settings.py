@@ -1,0 +1,440 @@
+"""What a connection says: one definition of its parameters, read, checked and named in one place.
+
+The form of the connection, its documentation and its checks are all made from :data:`FIELDS`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from airflow_provider_eeops.api.names import check_project_id
+from airflow_provider_eeops.api.retrying import Budget
+from airflow_provider_eeops.exceptions import InvalidOperationNameError, InvalidSettingsError
+
+__all__ = ["API_VERSIONS", "DEFAULT_BASE_URL", "DEFAULT_SCOPES", "FIELDS", "ConnectionField", "Settings"]
+
+API_VERSIONS = ("v1alpha", "v1beta", "v1")
+DEFAULT_BASE_URL = "https://earthengine.googleapis.com"
+DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+
+_GOOGLE_PREFIX = "extra__google_cloud_platform__"
+
+# Google's provider knows these; each would choose another identity, so none may be passed over in silence.
+_GOOGLE_UNSUPPORTED = ("key_secret_name", "idp_issuer_url")
+# Google's provider knows these; they mean nothing without one of the above, or to Earth Engine.
+_GOOGLE_IGNORED = frozenset(
+    {"key_secret_project_id", "client_id", "client_secret", "idp_extra_parameters", "idp_extra_params"}
+)
+
+
+@dataclass(frozen=True)
+class ConnectionField:
+    """One parameter of the connection, an entry of its extras.
+
+    :param name: name in the extras.
+    :param label: label in the form.
+    :param description: help in the form and in the documentation.
+    :param schema: JSON schema of the value as the form takes it.
+    """
+
+    name: str
+    label: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+def _string(**more: Any) -> dict[str, Any]:
+    return {"type": ["string", "null"], **more}
+
+
+FIELDS: tuple[ConnectionField, ...] = (
+    ConnectionField("project", "Project Id", "Google Cloud project of operation ids given without one.", _string()),
+    ConnectionField(
+        "key_path",
+        "Key File Path",
+        "Path, on every machine that uses the connection, of a service account's key file (JSON).",
+        _string(),
+    ),
+    ConnectionField("keyfile_dict", "Key JSON", "The contents of such a key file.", _string(format="password")),
+    ConnectionField(
+        "credential_config_file",
+        "Credential Configuration",
+        "External account (workload identity federation) configuration: a path, or the JSON itself.",
+        _string(format="password"),
+    ),
+    ConnectionField(
+        "impersonation_chain",
+        "Impersonation Chain",
+        "Service account to impersonate, or a comma-separated chain of them: each gets a token for the next, the"
+        " last one makes the requests.",
+        _string(),
+    ),
+    ConnectionField(
+        "scope",
+        "Scopes",
+        "Comma-separated OAuth scopes. Default: cloud-platform; .../auth/earthengine is enough.",
+        _string(),
+    ),
+    ConnectionField(
+        "quota_project_id",
+        "Quota Project Id",
+        "Project whose quota the requests use, if another than the credentials' own.",
+        _string(),
+    ),
+    ConnectionField(
+        "num_retries",
+        "Number of Retries",
+        "How often a request is sent again after 408, 429, 500, 502, 503, 504 or a broken connection. Default: 5.",
+        {"type": ["integer", "null"], "minimum": 0},
+    ),
+    ConnectionField(
+        "is_anonymous",
+        "Anonymous",
+        "Send no credentials. Only with a base URL on this machine, as the emulator's.",
+        {"type": "boolean", "default": False},
+    ),
+    ConnectionField(
+        "api_version",
+        "API Version",
+        "v1alpha, v1beta or v1. Default: v1alpha.",
+        _string(enum=[*API_VERSIONS, None]),
+    ),
+    ConnectionField(
+        "base_url",
+        "Base URL",
+        "Scheme and host of the API, for a private endpoint or the emulator. https, or http to this machine."
+        f" Default: {DEFAULT_BASE_URL}.",
+        _string(),
+    ),
+    ConnectionField(
+        "requests_per_second",
+        "Requests per Second",
+        "Pace of requests in one process. Earth Engine allows a project 100 a second. Default: 50.",
+        {"type": ["number", "null"], "exclusiveMinimum": 0},
+    ),
+    ConnectionField(
+        "connect_timeout",
+        "Connect Timeout",
+        "Seconds to wait for a connection. Default: 10.",
+        {"type": ["number", "null"], "exclusiveMinimum": 0},
+    ),
+    ConnectionField(
+        "read_timeout",
+        "Read Timeout",
+        "Seconds to wait for an answer. Default: 30.",
+        {"type": ["number", "null"], "exclusiveMinimum": 0},
+    ),
+    ConnectionField(
+        "proxies",
+        "Proxies",
+        'JSON object of proxies by scheme, such as {"https": "http://proxy.example:3128"}.',
+        _string(format="password"),
+    ),
+    ConnectionField(
+        "ca_bundle",
+        "CA Bundle",
+        "Path of a file of CA certificates to trust instead of the default.",
+        _string(),
+    ),
+    ConnectionField(
+        "allowed_projects",
+        "Allowed Projects",
+        "Comma-separated projects. If set, operations of other projects are refused before a request is made.",
+        _string(),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The parameters of a connection, checked. Its repr shows no secret.
+
+    See :data:`FIELDS` for what each one is.
+    """
+
+    project: str | None = None
+    key_path: str | None = None
+    keyfile_dict: Mapping[str, Any] | None = field(default=None, repr=False)
+    credential_config_file: str | Mapping[str, Any] | None = field(default=None, repr=False)
+    impersonation_chain: tuple[str, ...] = ()
+    scope: tuple[str, ...] = DEFAULT_SCOPES
+    quota_project_id: str | None = None
+    num_retries: int = 5
+    is_anonymous: bool = False
+    api_version: str = "v1alpha"
+    base_url: str = DEFAULT_BASE_URL
+    requests_per_second: float = 50.0
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
+    proxies: Mapping[str, str] | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+    allowed_projects: frozenset[str] = frozenset()
+    unknown: tuple[str, ...] = ()
+    """Names of extras that nothing here reads."""
+
+    def __post_init__(self) -> None:
+        """Check what no single field can."""
+        identities = [
+            name
+            for name in ("key_path", "keyfile_dict", "credential_config_file", "is_anonymous")
+            if getattr(self, name)
+        ]
+        if len(identities) > 1:
+            raise InvalidSettingsError(
+                f"{' and '.join(identities)} each choose the credentials: keep one of them in the connection"
+            )
+        if self.is_anonymous and not self.is_loopback:
+            raise InvalidSettingsError(
+                f"is_anonymous is for a base_url on this machine, such as the emulator's, not for {self.base_url}"
+            )
+        if self.is_anonymous and self.impersonation_chain:
+            raise InvalidSettingsError("is_anonymous leaves nobody to impersonate from: remove one of the two")
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """Names of all parameters."""
+        return tuple(field.name for field in FIELDS)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API is on this machine."""
+        return _is_loopback(urlsplit(self.base_url).hostname)
+
+    @property
+    def budget(self) -> Budget:
+        """What one call may spend."""
+        return Budget(retries=self.num_retries, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout)
+
+    def secrets(self) -> list[str]:
+        """Values that no log may show."""
+        return list(_secrets_in([self.keyfile_dict, self.credential_config_file, self.proxies]))
+
+    @classmethod
+    def from_extras(cls, extras: Mapping[str, Any]) -> Self:
+        """Read the extras of a connection of type ``earthengine`` or ``google_cloud_platform``.
+
+        :param extras: the extras.
+        :raises InvalidSettingsError: naming the extra, its value unless it is secret, and the remedy.
+        """
+        given = _without_prefix(extras)
+        for name in _GOOGLE_UNSUPPORTED:
+            if not _absent(given.get(name)):
+                raise InvalidSettingsError(
+                    f"connection extra {name} is not supported: use key_path, keyfile_dict or"
+                    " credential_config_file, or remove it to use Application Default Credentials"
+                )
+        values = {
+            name: _READERS[name](name, value)
+            for name, value in given.items()
+            if name in _READERS and not _absent(value)
+        }
+        known = {*_READERS, *_GOOGLE_UNSUPPORTED, *_GOOGLE_IGNORED}
+        unknown = sorted(str(name) for name in given if name not in known)
+        return cls(**values, unknown=tuple(unknown))
+
+
+def _without_prefix(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """Take Google's old spelling for the new one; the new one wins where both are there, as in Google's provider."""
+    plain = {name: value for name, value in extras.items() if not str(name).startswith(_GOOGLE_PREFIX)}
+    prefixed = {
+        name.removeprefix(_GOOGLE_PREFIX): value
+        for name, value in extras.items()
+        if str(name).startswith(_GOOGLE_PREFIX)
+    }
+    return prefixed | {name: value for name, value in plain.items() if not _absent(value) or name not in prefixed}
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _secrets_in(value: Any) -> Iterable[str]:
+    """Every string in there that is worth masking; names, types and addresses that anybody may know are not."""
+    public = {"type", "client_email", "project_id", "universe_domain", "auth_uri", "token_uri", "audience"}
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in public:
+                yield from _secrets_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _secrets_in(item)
+    elif isinstance(value, str):
+        parts = urlsplit(value) if "://" in value else None
+        if parts is None:
+            yield value
+        elif parts.password:
+            yield parts.password
+
+
+def _read_text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidSettingsError(f"connection extra {name} must be text, not {type(value).__name__}")
+    return value.strip()
+
+
+def _read_file(name: str, value: Any) -> str:
+    path = _read_text(name, value)
+    if not Path(path).is_file():
+        raise InvalidSettingsError(
+            f"connection extra {name} is {path}: there is no such file here; it must be on every machine that uses"
+            " the connection"
+        )
+    return path
+
+
+def _read_list(name: str, value: Any) -> tuple[str, ...]:
+    """Read a list, or a comma-separated one as Google's provider has it."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Sequence) or not all(isinstance(item, str) for item in items):
+        raise InvalidSettingsError(f"connection extra {name} must be comma-separated text or a list of text")
+    return tuple(item.strip() for item in items if item.strip())
+
+
+def _read_projects(name: str, value: Any) -> frozenset[str]:
+    projects = _read_list(name, value)
+    for project in projects:
+        _check_project(name, project)
+    return frozenset(projects)
+
+
+def _read_project(name: str, value: Any) -> str:
+    return _check_project(name, _read_text(name, value))
+
+
+def _check_project(name: str, project: str) -> str:
+    try:
+        return check_project_id(project)
+    except InvalidOperationNameError as error:
+        raise InvalidSettingsError(f"connection extra {name}: {error}") from None
+
+
+def _read_json_object(name: str, value: Any) -> Mapping[str, Any]:
+    """Read a JSON object; the message never quotes it, as it may be secret."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value, strict=False)
+        except (ValueError, RecursionError) as error:
+            where = f", line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise InvalidSettingsError(
+                f"connection extra {name} is not JSON{where}: paste the whole object, from {{ to }}"
+            ) from None
+    if not isinstance(value, Mapping):
+        raise InvalidSettingsError(f"connection extra {name} must be a JSON object, not {type(value).__name__}")
+    return value
+
+
+def _read_config(name: str, value: Any) -> str | Mapping[str, Any]:
+    """Read a path, or JSON, as Google's provider takes both."""
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        return value.strip()
+    return _read_json_object(name, value)
+
+
+def _read_proxies(name: str, value: Any) -> Mapping[str, str]:
+    proxies = _read_json_object(name, value)
+    for scheme, address in proxies.items():
+        if scheme not in {"http", "https", "all", "no_proxy"} and "://" not in scheme:
+            raise InvalidSettingsError(
+                f"connection extra {name} has the key {scheme!r}: keys are schemes, such as 'https'"
+            )
+        if not isinstance(address, str):
+            raise InvalidSettingsError(f"connection extra {name}: the proxy for {scheme!r} must be text, a URL")
+    return dict(proxies)
+
+
+def _read_number(name: str, value: Any, *, least: float, exclusive: bool) -> float:
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < least or (exclusive and number == least):
+        wanted = f"greater than {least:g}" if exclusive else f"{least:g} or more"
+        raise InvalidSettingsError(f"connection extra {name} is {value!r}: it must be a number {wanted}")
+    return number
+
+
+def _read_positive(name: str, value: Any) -> float:
+    return _read_number(name, value, least=0, exclusive=True)
+
+
+def _read_count(name: str, value: Any) -> int:
+    number = _read_number(name, value, least=0, exclusive=False)
+    if not number.is_integer():
+        raise InvalidSettingsError(f"connection extra {name} is {value!r}: it must be a whole number")
+    return int(number)
+
+
+def _read_flag(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    try:
+        return words[str(value).strip().lower()]
+    except KeyError:
+        raise InvalidSettingsError(f"connection extra {name} is {value!r}: it must be true or false") from None
+
+
+def _read_api_version(name: str, value: Any) -> str:
+    if value not in API_VERSIONS:
+        raise InvalidSettingsError(f"connection extra {name} is {value!r}: it must be one of {', '.join(API_VERSIONS)}")
+    return str(value)
+
+
+def _read_base_url(name: str, value: Any) -> str:
+    url = _read_text(name, value).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if not host or parts.scheme not in {"http", "https"}:
+        raise InvalidSettingsError(
+            f"connection extra {name} is not the address of an API: give scheme and host, such as {DEFAULT_BASE_URL}"
+        )
+    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        raise InvalidSettingsError(
+            f"connection extra {name} must be scheme and host alone, such as {DEFAULT_BASE_URL}: no user, path,"
+            " query or fragment"
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise InvalidSettingsError(
+            f"connection extra {name} is {url}: a token goes over plain http to this machine only; use https"
+        )
+    return url
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+_READERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "project": _read_project,
+    "key_path": _read_text,
+    "keyfile_dict": _read_json_object,
+    "credential_config_file": _read_config,
+    "impersonation_chain": _read_list,
+    "scope": _read_list,
+    "quota_project_id": _read_project,
+    "num_retries": _read_count,
+    "is_anonymous": _read_flag,
+    "api_version": _read_api_version,
+    "base_url": _read_base_url,
+    "requests_per_second": _read_positive,
+    "connect_timeout": _read_positive,
+    "read_timeout": _read_positive,
+    "proxies": _read_proxies,
+    "ca_bundle": _read_file,
+    "allowed_projects": _read_projects,
+}

@@ -1,0 +1,331 @@
+"""One HTTP session: timeouts, retries, Retry-After, pace; an answer becomes a JSON object or an error of ours.
+
+Loaded on first use, so that parsing a DAG file loads neither google.auth nor requests.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import google.auth.credentials
+import google.auth.exceptions
+import requests
+import requests.adapters
+import urllib3.exceptions
+from google.auth.transport.requests import AuthorizedSession, Request
+
+from airflow_provider_eeops import __version__
+from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
+from airflow_provider_eeops.api.credentials import principal
+from airflow_provider_eeops.api.pace import Pace
+from airflow_provider_eeops.api.retrying import Budget, retry_after_seconds, wait_before_retry
+from airflow_provider_eeops.exceptions import (
+    CODES,
+    ApiError,
+    ConnectionFailedError,
+    CredentialsError,
+    EarthEngineError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExceededError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnexpectedAnswerError,
+    UnimplementedError,
+)
+
+__all__ = ["Transport"]
+
+log = logging.getLogger(__name__)
+
+_LARGEST_ANSWER = 64 * 1024 * 1024
+_LARGEST_ERROR = 64 * 1024
+_CHUNK = 64 * 1024
+_SHOWN = 200
+_LEAST_TIMEOUT = 0.1  # requests refuses a timeout of nothing
+
+_ERRORS: Mapping[int, type[ApiError]] = {
+    400: InvalidArgumentError,
+    401: UnauthenticatedError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: UnavailableError,
+    429: QuotaExceededError,
+    500: UnavailableError,
+    501: UnimplementedError,
+    502: UnavailableError,
+    503: UnavailableError,
+    504: UnavailableError,
+}
+
+
+class _Call(NamedTuple):
+    """One request, as often as it is sent."""
+
+    method: str
+    path: str
+    operation_name: str | None
+    params: Mapping[str, str] | None
+    body: str | None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+class Transport:
+    """Sends requests to one API host with one set of credentials. Safe to use from several threads.
+
+    :param credentials: google-auth credentials.
+    :param base_url: scheme and host; the only place the token goes.
+    :param requests_per_second: pace of this transport.
+    :param proxies: proxies by scheme, as requests takes them.
+    :param ca_bundle: path of CA certificates to trust instead of the default.
+    :param pool_size: connections kept open.
+    :param clock: what to wait on.
+    """
+
+    def __init__(
+        self,
+        credentials: google.auth.credentials.Credentials,
+        *,
+        base_url: str,
+        requests_per_second: float = 50.0,
+        proxies: Mapping[str, str] | None = None,
+        ca_bundle: str | None = None,
+        pool_size: int = 32,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.credentials = credentials
+        self._base_url = base_url
+        self._clock = clock
+        self._pace = Pace(requests_per_second, clock=clock)
+        self._token_lock = threading.Lock()
+        self._token_session = requests.Session()
+        # A refused token is refreshed here, once and under a lock, not by every thread on its own.
+        self._session = AuthorizedSession(
+            credentials, refresh_status_codes=(), auth_request=Request(self._token_session)
+        )
+        self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
+        for session in (self._session, self._token_session):
+            session.auth = _keep_headers
+            if proxies:
+                session.proxies.update(proxies)
+            if ca_bundle:
+                session.verify = ca_bundle
+            adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=pool_size)
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+        self._token_session.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        budget: Budget,
+        operation_name: str | None = None,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Send one request, again where that may help, and return the answer's JSON object.
+
+        :param method: HTTP method.
+        :param path: path below the base URL, from the version on.
+        :param budget: what the call may spend.
+        :param operation_name: the operation it is about, for the error.
+        :param params: query parameters.
+        :param body: JSON body.
+        :raises EarthEngineError: :class:`~airflow_provider_eeops.exceptions.ApiError`, ConnectionFailedError,
+            CredentialsError or UnexpectedAnswerError, of the last attempt.
+        """
+        call = _Call(method, path, operation_name, params, None if body is None else json.dumps(body))
+        began = self._clock.monotonic()
+        attempt = 0
+        refreshed = False
+        while True:
+            attempt += 1
+            self._pace.wait()
+            token = None
+            try:
+                token = self._token(budget)
+                remaining = max(began + budget.deadline - self._clock.monotonic(), _LEAST_TIMEOUT)
+                return self._send(call, budget, remaining)
+            except UnauthenticatedError:
+                if refreshed or not self._refresh(token, budget):
+                    raise
+                refreshed = True
+                attempt -= 1
+            except EarthEngineError as error:
+                wait = wait_before_retry(
+                    error,
+                    attempt=attempt,
+                    elapsed=self._clock.monotonic() - began,
+                    budget=budget,
+                    retry_after=getattr(error, "retry_after", None),
+                )
+                if wait is None:
+                    raise
+                log.info("%s Sending it again in %.1f s.", error, wait)
+                if isinstance(error, QuotaExceededError):
+                    self._pace.hold(wait)  # one answer slows every thread down, not only the one that got it
+                self._clock.sleep(wait)
+
+    def _token(self, budget: Budget) -> str | None:
+        """Have a token that is valid, fetched once however many threads ask."""
+        with self._token_lock:
+            if not self.credentials.valid:
+                self._fetch_token(budget)
+            return getattr(self.credentials, "token", None)
+
+    def _refresh(self, refused: str | None, budget: Budget) -> bool:
+        """Replace a token that was refused, unless another thread has; False if there is none to replace."""
+        with self._token_lock:
+            if refused is None:
+                return False
+            if self.credentials.token == refused:
+                self._fetch_token(budget)
+            return True
+
+    def _fetch_token(self, budget: Budget) -> None:
+        request = functools.partial(
+            Request(self._token_session),
+            timeout=(budget.connect_timeout, budget.read_timeout),
+        )
+        try:
+            self.credentials.refresh(request)
+        except google.auth.exceptions.GoogleAuthError as error:
+            reason = str(error.args[0]) if error.args else type(error).__name__
+            if isinstance(error, google.auth.exceptions.TransportError):
+                reason = _reason(error)
+            raise CredentialsError(
+                f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}",
+                retryable=bool(error.retryable) or isinstance(error, google.auth.exceptions.TransportError),
+            ) from None
+
+    def _send(self, call: _Call, budget: Budget, remaining: float) -> dict[str, Any]:
+        until = self._clock.monotonic() + remaining
+        content_type = {} if call.body is None else {"Content-Type": "application/json"}
+        try:
+            with self._session.request(
+                call.method,
+                f"{self._base_url}/{call.path}",
+                params=call.params,
+                data=call.body,
+                headers={"Accept": "application/json", **content_type},
+                timeout=(min(budget.connect_timeout, remaining), min(budget.read_timeout, remaining)),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                content = b"".join(self._read(response, _LARGEST_ANSWER if response.ok else _LARGEST_ERROR, until))
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise ConnectionFailedError(f"{call}: no answer ({_reason(error)}).") from None
+        return self._answer(call, response, content)
+
+    def _read(self, response: requests.Response, limit: int, until: float) -> Iterator[bytes]:
+        """Read as the bytes arrive, so that a body that trickles meets the deadline too."""
+        size = 0
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            yield chunk
+            size += len(chunk)
+            if size >= limit:
+                return
+            if self._clock.monotonic() > until:
+                raise requests.Timeout
+
+    def _answer(self, call: _Call, response: requests.Response, content: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
+            answer = None
+        if response.status_code == requests.codes.ok and isinstance(answer, dict):
+            return answer
+        retry_after = retry_after_seconds(response.headers.get("Retry-After"), now=self._clock.time())
+        error = answer.get("error") if isinstance(answer, dict) and isinstance(answer.get("error"), dict) else None
+        # A proxy's page with 404 says nothing of the operation; one with 429 still says to slow down.
+        if error is not None or response.status_code == requests.codes.too_many_requests:
+            raise _api_error(call, response.status_code, error or {}, content, retry_after)
+        what = f"a redirect to {_origin(response)}" if response.is_redirect else _shown(content)
+        raise UnexpectedAnswerError(
+            f"{call}: HTTP {response.status_code} with an answer that is not the API's: {what}.",
+            http_status=response.status_code,
+            retry_after=retry_after,
+        )
+
+
+def _api_error(
+    call: _Call, http_status: int, error: Mapping[str, Any], content: bytes, retry_after: float | None
+) -> ApiError:
+    status = str(error.get("status") or _STATUS_BY_HTTP.get(http_status, "UNKNOWN"))
+    message = error.get("message")
+    details = error.get("details")
+    cls = FailedPreconditionError if status == "FAILED_PRECONDITION" else _ERRORS.get(http_status, ApiError)
+    return cls(
+        message if isinstance(message, str) else _shown(content),
+        http_status=http_status,
+        status=status if status in CODES else "UNKNOWN",
+        operation_name=call.operation_name,
+        details=details if isinstance(details, list) else (),
+        retry_after=retry_after,
+    )
+
+
+_STATUS_BY_HTTP: Mapping[int, str] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Be the session's auth: without one, requests would let a .netrc entry replace the token."""
+    return request
+
+
+def _reason(error: BaseException) -> str:
+    """Name the innermost cause; the texts around it repeat addresses and may hold a proxy's password."""
+    seen: list[BaseException] = [error]
+    while True:
+        last = seen[-1]
+        inner = last.__cause__ or last.__context__ or getattr(last, "reason", None)
+        inner = (
+            inner
+            if isinstance(inner, BaseException)
+            else next((arg for arg in last.args if isinstance(arg, BaseException)), None)
+        )
+        if inner is None or inner in seen:
+            break
+        seen.append(inner)
+    text = getattr(seen[-1], "strerror", None)
+    name = type(seen[-1]).__name__
+    return f"{name}: {text}" if text else name
+
+
+def _origin(response: requests.Response) -> str:
+    return (response.headers.get("Location") or "nowhere").split("?", 1)[0][:_SHOWN]
+
+
+def _shown(content: bytes) -> str:
+    if not content:
+        return "an empty body"
+    text = " ".join(content[: 4 * _SHOWN].decode("utf-8", "replace").split())
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")

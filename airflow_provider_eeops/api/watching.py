@@ -1,0 +1,234 @@
+"""What is known of some operations, and what to ask next: decisions only, made from state and the time given.
+
+The operator's wait, the sensor and the trigger all ask these; :mod:`.polling` makes the requests.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from airflow_provider_eeops.api.models import (
+    TERMINAL_STATES,
+    Operation,
+    OperationResult,
+    OperationState,
+    Outcome,
+    Report,
+    listing,
+)
+from airflow_provider_eeops.api.names import project_of
+from airflow_provider_eeops.exceptions import (
+    EarthEngineError,
+    InvalidArgumentError,
+    InvalidInputError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnimplementedError,
+)
+
+__all__ = ["Plan", "Verdict", "Watch", "parse_states", "plan_requests"]
+
+# Up to so many GETs are cheaper than a listing, which may be long and shows other people's operations.
+_FEW = 20
+
+_DEFINITE = (
+    NotFoundError,
+    PermissionDeniedError,
+    UnimplementedError,
+    InvalidArgumentError,
+    InvalidInputError,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Requests that tell the state of some operations.
+
+    :param listings: for each project to list, the operations looked for; a listing may take as many pages as it
+        looks for operations, then GETs are no dearer.
+    :param gets: operations to get one by one.
+    """
+
+    listings: Mapping[str, tuple[str, ...]]
+    gets: tuple[str, ...]
+
+
+def plan_requests(names: Collection[str], *, unlistable: Collection[str] = ()) -> Plan:
+    """Choose the requests that tell the state of these operations most cheaply.
+
+    :param names: operation names.
+    :param unlistable: projects whose listing was refused.
+    """
+    by_project: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_project[project_of(name)].append(name)
+    listings: dict[str, tuple[str, ...]] = {}
+    gets: list[str] = []
+    for project_id, wanted in by_project.items():
+        if len(wanted) > _FEW and project_id not in unlistable:
+            listings[project_id] = tuple(wanted)
+        else:
+            gets.extend(wanted)
+    return Plan(listings, tuple(gets))
+
+
+def parse_states(states: Iterable[str] | str | None) -> frozenset[str]:
+    """Read the states a wait accepts; all terminal ones if None.
+
+    :param states: names of terminal states.
+    :raises ValueError: naming one that is not.
+    """
+    if states is None:
+        return frozenset(TERMINAL_STATES)
+    given = [states] if isinstance(states, str) else list(states)
+    known = {state.value for state in TERMINAL_STATES}
+    for state in given:
+        if state not in known:
+            raise ValueError(f"accepted_states has {state!r}: an operation ends in one of {', '.join(sorted(known))}")
+    if not given:
+        raise ValueError(f"accepted_states is empty: give one or more of {', '.join(sorted(known))}")
+    return frozenset(OperationState(state) for state in given)
+
+
+class Verdict(StrEnum):
+    """Whether a watch goes on."""
+
+    #: Some operations are not confirmed yet.
+    WAITING = "waiting"
+    #: Every operation is confirmed, or never will be (not found, permission denied).
+    SETTLED = "settled"
+    #: An operation ended in a state that was not accepted.
+    NOT_ACCEPTED = "not_accepted"
+    #: The deadline has passed.
+    TIMED_OUT = "timed_out"
+    #: Too many polls in a row failed.
+    POLLS_FAILED = "polls_failed"
+
+
+@dataclass
+class Watch:
+    """A set of operations that somebody waits for.
+
+    :param names: operation names.
+    :param deadline: seconds since the epoch, so that it means the same in every process; None for no limit.
+    :param accepted_states: terminal states that do not end the watch at once.
+    :param poll_failure_limit: polls that may fail in a row before the watch gives up.
+    """
+
+    names: tuple[str, ...]
+    deadline: float | None = None
+    accepted_states: frozenset[str] = field(default_factory=lambda: frozenset(TERMINAL_STATES))
+    poll_failure_limit: int = 10
+    operations: dict[str, Operation] = field(default_factory=dict, init=False)
+    errors: dict[str, EarthEngineError] = field(default_factory=dict, init=False)
+    failed_polls: int = field(default=0, init=False)
+    last_failure: EarthEngineError | None = field(default=None, init=False)
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """Operations still to be asked about."""
+        return tuple(
+            name
+            for name in self.names
+            if name not in self.errors and not (name in self.operations and self.operations[name].confirmed)
+        )
+
+    def learn(self, operations: Mapping[str, Operation], errors: Mapping[str, EarthEngineError]) -> list[Operation]:
+        """Take in what one poll showed; return the operations in which something changed.
+
+        An error that says something of the operation (not found, permission denied) settles it. Any other makes the
+        poll a failed one: it is counted, and the operation is asked about again.
+
+        :param operations: what was seen, by name.
+        :param errors: what was met instead, by name.
+        """
+        changed = [
+            operation for name, operation in operations.items() if _differs(self.operations.get(name), operation)
+        ]
+        self.operations.update(operations)
+        self.errors.update((name, error) for name, error in errors.items() if isinstance(error, _DEFINITE))
+        failures = [error for error in errors.values() if not isinstance(error, _DEFINITE)]
+        self.last_failure = failures[0] if failures else None
+        self.failed_polls = self.failed_polls + 1 if failures else 0
+        return changed
+
+    def verdict(self, *, now: float) -> Verdict:
+        """Decide whether the watch goes on.
+
+        :param now: seconds since the epoch.
+        """
+        if self.not_accepted:
+            return Verdict.NOT_ACCEPTED
+        if not self.pending:
+            return Verdict.SETTLED
+        if self.failed_polls >= self.poll_failure_limit:
+            return Verdict.POLLS_FAILED
+        if self.deadline is not None and now >= self.deadline:
+            return Verdict.TIMED_OUT
+        return Verdict.WAITING
+
+    @property
+    def not_accepted(self) -> tuple[Operation, ...]:
+        """Operations that ended in a state that was not accepted."""
+        return tuple(
+            operation
+            for name in self.names
+            if (operation := self.operations.get(name)) is not None
+            and operation.confirmed
+            and operation.state not in self.accepted_states
+        )
+
+    def wait_before_poll(self, *, now: float, poll_interval: float) -> float:
+        """Seconds until the next poll: the interval, or what is left until the deadline.
+
+        :param now: seconds since the epoch.
+        :param poll_interval: seconds between polls.
+        """
+        if self.deadline is None:
+            return poll_interval
+        return max(0.0, min(poll_interval, self.deadline - now))
+
+    def message(self, verdict: Verdict) -> str:
+        """Say why the watch ended, naming each operation concerned.
+
+        :param verdict: how it ended.
+        """
+        report = self.report()
+        if verdict is Verdict.NOT_ACCEPTED:
+            concerned = [result for result in report.results if result.name in {o.name for o in self.not_accepted}]
+            wanted = " or ".join(sorted(self.accepted_states))
+            return f"{len(concerned)} of {report.summary}. Not {wanted}:\n{listing(concerned)}"
+        open_ = report.having(Outcome.NOT_CONFIRMED)
+        if verdict is Verdict.TIMED_OUT:
+            return f"{len(open_)} of {len(self.names)} not confirmed in time:\n{listing(open_)}"
+        if verdict is Verdict.POLLS_FAILED:
+            return (
+                f"{self.failed_polls} polls in a row failed, the last with: {self.last_failure}\n"
+                f"{len(open_)} of {len(self.names)} not confirmed, as last seen:\n{listing(open_)}"
+            )
+        unanswered = [result for result in report.results if result.name in self.errors]
+        return report.summary + (f"\n{listing(unanswered)}" if unanswered else "")
+
+    def report(self) -> Report:
+        """Say what became of each operation, as far as it was seen."""
+        return Report(tuple(self._result(name) for name in self.names))
+
+    def _result(self, name: str) -> OperationResult:
+        operation = self.operations.get(name)
+        state = operation.state if operation else None
+        if name in self.errors:
+            return OperationResult.from_error(name, self.errors[name], state=state)
+        if operation is not None and operation.confirmed:
+            return OperationResult.from_operation(operation, otherwise=Outcome.NOT_CONFIRMED)
+        message = f"last poll: {self.last_failure}" if self.last_failure else None
+        return OperationResult(name, Outcome.NOT_CONFIRMED, state=state, error_message=message)
+
+
+def _differs(before: Operation | None, now: Operation) -> bool:
+    """Whether a person would want to read of it: the state, or a tenth of progress."""
+    if before is None or before.state != now.state:
+        return True
+    return int((before.progress or 0) * 10) != int((now.progress or 0) * 10)

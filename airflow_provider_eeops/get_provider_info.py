@@ -1,0 +1,58 @@
+"""What Airflow reads before it imports anything else of this package. Nothing here imports Airflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_eeops import __version__
+from airflow_provider_eeops.api.settings import FIELDS
+
+__all__ = ["UI_FIELD_BEHAVIOUR", "get_provider_info"]
+
+_INTEGRATION = "Google Earth Engine"
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["host", "schema", "login", "password", "port"],
+    "relabeling": {},
+    "placeholders": {},
+}
+"""What the connection's form hides: all is in the extras."""
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, see Airflow's ``provider_info.schema.json``."""
+    package = "airflow_provider_eeops"
+    return {
+        "package-name": "airflow-provider-eeops",
+        "name": "Google Earth Engine operations",
+        "description": "Cancels Google Earth Engine's long-running operations and says what became of each.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://developers.google.com/earth-engine/reference/rest/v1alpha/projects.operations",
+                "tags": ["google"],
+            }
+        ],
+        **{
+            kind: [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.{kind}.operations"]}]
+            for kind in ("hooks", "operators", "sensors", "triggers")
+        },
+        "notifications": [f"{package}.notifications.operations.EarthEngineCancelOperationsNotifier"],
+        "connection-types": [
+            {
+                "connection-type": "earthengine",
+                "hook-class-name": f"{package}.hooks.operations.EarthEngineOperationsHook",
+                "hook-name": "Google Earth Engine",
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+                "conn-fields": {
+                    field.name: {
+                        "label": field.label,
+                        "description": field.description,
+                        "schema": dict(field.schema),
+                    }
+                    for field in FIELDS
+                },
+            }
+        ],
+    }

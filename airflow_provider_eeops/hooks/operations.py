@@ -1,0 +1,330 @@
+"""The hook: an Airflow connection -> a client."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+from airflow_provider_eeops.api.cancelling import cancel_operations
+from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
+from airflow_provider_eeops.api.names import ParsedNames, check_project_id, parse_operation_names
+from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
+from airflow_provider_eeops.api.settings import Settings
+from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
+from airflow_provider_eeops.exceptions import (
+    EarthEngineError,
+    InvalidSettingsError,
+    NotConfirmedError,
+    NotFoundError,
+    OperationsFailedError,
+    PermissionDeniedError,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_eeops.api.credentials import Identity
+    from airflow_provider_eeops.api.models import Operation, Report
+
+__all__ = ["EarthEngineOperationsHook"]
+
+# No operation has this id: asked to cancel it, the API answers by permission alone.
+_PROBE_ID = "EEOPS-CONNECTION-TEST"
+
+
+class EarthEngineOperationsHook(BaseHook):
+    """Gets, lists, cancels, deletes and waits for Earth Engine operations with an Airflow connection.
+
+    The connection is read when it is first needed. If ``earthengine_default`` does not exist, Application Default
+    Credentials serve. A connection of type ``google_cloud_platform`` works as it is.
+
+    Wherever ``operations`` are asked for, any shape that holds them will do, see
+    :func:`airflow_provider_eeops.api.names.parse_operation_names`.
+
+    :param earthengine_conn_id: id of a connection of type ``earthengine`` or ``google_cloud_platform``.
+    :param project_id: project of operation ids given without one. Default: the connection's, else the credentials'.
+    :param impersonation_chain: service account to impersonate, or a chain of them, the last one making the
+        requests. Default: the connection's.
+    """
+
+    conn_name_attr = "earthengine_conn_id"
+    default_conn_name = "earthengine_default"
+    conn_type = "earthengine"
+    hook_name = "Google Earth Engine"
+
+    def __init__(
+        self,
+        earthengine_conn_id: str = default_conn_name,
+        *,
+        project_id: str | None = None,
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.earthengine_conn_id = earthengine_conn_id
+        self._project_id = project_id
+        self._impersonation_chain = impersonation_chain
+        self._lock = threading.RLock()
+        self._settings: Settings | None = None
+        self._identity: Identity | None = None
+        self._client: EarthEngineOperationsClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the client's connections. The next call opens new ones."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    # What the connection says
+
+    @property
+    def settings(self) -> Settings:
+        """The connection's parameters, read on first use.
+
+        :raises InvalidSettingsError: an extra cannot be used; the message names it.
+        """
+        with self._lock:
+            if self._settings is None:
+                connection: Connection | None = None
+                try:
+                    connection = self.get_connection(self.earthengine_conn_id)
+                except AirflowNotFoundException:
+                    if self.earthengine_conn_id != self.default_conn_name:
+                        raise
+                self._settings = self._read(connection)
+            return self._settings
+
+    async def load(self) -> None:
+        """Read the connection from an event loop, where :attr:`settings` could block it."""
+        from airflow.providers.common.compat.connection import get_async_connection
+        from asgiref.sync import sync_to_async
+
+        if self._settings is None:
+            connection: Connection | None = None
+            try:
+                connection = await get_async_connection(self.earthengine_conn_id, hook=self)
+            except AirflowNotFoundException:
+                if self.earthengine_conn_id != self.default_conn_name:
+                    raise
+            # Masking asks the supervisor, which must not be done from the event loop itself.
+            self._settings = await sync_to_async(self._read)(connection)
+
+    def _read(self, connection: Connection | None) -> Settings:
+        from airflow.providers.common.compat.sdk import mask_secret
+
+        if connection is None:
+            self.log.info("No connection %s: using Application Default Credentials.", self.earthengine_conn_id)
+        extras = {} if connection is None else _extras(connection)
+        if self._impersonation_chain:
+            extras["impersonation_chain"] = self._impersonation_chain
+        settings = Settings.from_extras(extras)
+        for secret in settings.secrets():
+            mask_secret(secret)
+        if settings.unknown:
+            self.log.warning(
+                "Connection %s has extras that nothing reads: %s. Known are: %s.",
+                self.earthengine_conn_id,
+                ", ".join(settings.unknown),
+                ", ".join(Settings.names()),
+            )
+        return settings
+
+    @property
+    def base_url(self) -> str:
+        """Scheme and host of the API."""
+        return self.settings.base_url
+
+    @property
+    def credentials(self) -> Any:
+        """The google-auth credentials, to share with Google's own client: ``ee.Initialize(hook.credentials, ...)``."""
+        return self._get_identity().credentials
+
+    @property
+    def project_id(self) -> str | None:
+        """Project of operation ids given without one."""
+        return self._project_id or self.settings.project or self._get_identity().project_id
+
+    def _get_identity(self) -> Identity:
+        from airflow_provider_eeops.api.credentials import load_credentials  # loads google.auth
+
+        with self._lock:
+            if self._identity is None:
+                self._identity = load_credentials(self.settings)
+            return self._identity
+
+    def get_conn(self) -> EarthEngineOperationsClient:
+        """Return the client, made on first use. It may be used from several threads."""
+        with self._lock:
+            if self._client is None:
+                self._client = connect(self.settings, self.credentials)
+            return self._client
+
+    # What is done with it
+
+    def parse(self, operations: Any, *, accept_ids: bool = True) -> ParsedNames:
+        """Find the operation names in whatever is given. No request is made.
+
+        :param operations: any shape that holds operations.
+        :param accept_ids: take operation ids for operations of the hook's project.
+        """
+        return parse_operation_names(
+            operations,
+            project_id=(lambda: self.project_id) if accept_ids else None,
+            allowed_projects=self.settings.allowed_projects,
+        )
+
+    def _name(self, operation: Any) -> str:
+        names = self.parse(operation).require_valid()
+        if len(names) != 1:
+            raise InvalidSettingsError(f"one operation is needed here, not {len(names)}")
+        return names[0]
+
+    def get_operation(self, operation: Any) -> Operation:
+        """Get the latest state of an operation.
+
+        :param operation: the operation.
+        :raises NotFoundError: there is no such operation, or no longer.
+        """
+        return self.get_conn().get_operation(self._name(operation))
+
+    def list_operations(self, project_id: str | None = None) -> Iterator[Operation]:
+        """List the operations of a project, other people's too.
+
+        :param project_id: project id. Default: the hook's.
+        """
+        project_id = project_id or self.project_id
+        if project_id is None:
+            raise InvalidSettingsError("listing needs a project: pass project_id or set 'project' in the connection")
+        return self.get_conn().list_operations(check_project_id(project_id))
+
+    def cancel_operation(self, operation: Any) -> None:
+        """Request cancellation of one operation. It is not cancelled yet when this returns.
+
+        :param operation: the operation.
+        :raises FailedPreconditionError: it has finished.
+        :raises NotFoundError: there is no such operation, or no longer.
+        """
+        self.get_conn().cancel_operation(self._name(operation))
+
+    def cancel_operations(self, operations: Any, *, max_concurrency: int = DEFAULT_CONCURRENCY) -> Report:
+        """Request cancellation of every operation, and say what became of each. No operation's error stops another.
+
+        :param operations: the operations.
+        :param max_concurrency: requests at once.
+        """
+        parsed = self.parse(operations)
+        return cancel_operations(self.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=max_concurrency)
+
+    def delete_operation(self, operation: Any) -> None:
+        """Delete the record of an operation. It does not cancel it.
+
+        :param operation: the operation.
+        """
+        self.get_conn().delete_operation(self._name(operation))
+
+    def wait_for_operations(
+        self,
+        operations: Any,
+        *,
+        timeout: float | None = None,
+        poll_interval: float = 10.0,
+        accepted_states: Sequence[str] | None = None,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+    ) -> Report:
+        """Wait until every operation is confirmed.
+
+        :param operations: the operations.
+        :param timeout: seconds; None for no limit.
+        :param poll_interval: seconds between polls.
+        :param accepted_states: terminal states that are not a failure. Default: all.
+        :param max_concurrency: requests at once.
+        :raises NotConfirmedError: some were not confirmed in time, or could not be asked for.
+        :raises OperationsFailedError: one ended in a state that was not accepted.
+        """
+        client = self.get_conn()
+        watch = Watch(
+            tuple(self.parse(operations).require_valid()),
+            deadline=None if timeout is None else client.clock.time() + timeout,
+            accepted_states=parse_states(accepted_states),
+        )
+        verdict = wait(client, watch, poll_interval=poll_interval, max_concurrency=max_concurrency)
+        report = watch.report()
+        if verdict is Verdict.NOT_ACCEPTED:
+            raise OperationsFailedError(watch.message(verdict), report=report)
+        if verdict is not Verdict.SETTLED or watch.errors:
+            raise NotConfirmedError(watch.message(verdict), report=report)
+        return report
+
+    # The connection's form
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Make two requests that change nothing; name the principal and the project, or what is missing.
+
+        Cancelling is tried on an operation that does not exist: a principal that may cancel is answered "not found".
+        """
+        try:
+            return self._test_connection()
+        except (EarthEngineError, AirflowNotFoundException) as error:
+            return False, str(error)
+
+    def _test_connection(self) -> tuple[bool, str]:
+        from airflow_provider_eeops.api.credentials import principal
+
+        project_id = self.project_id
+        who = principal(self.credentials)
+        where = f"{self.settings.api_version} at {self.base_url}"
+        if project_id is None:
+            return False, f"{who}: no project to test with. Set 'project' in the connection."
+        client = self.get_conn()
+        try:
+            next(client.list_pages(check_project_id(project_id), page_size=1))
+        except PermissionDeniedError as error:
+            return False, (
+                f"{who} may not list operations of project {project_id} ({where}): it lacks"
+                f" earthengine.operations.list, or the API is not enabled. {error.message}"
+            )
+        try:
+            client.cancel_operation(f"projects/{project_id}/operations/{_PROBE_ID}")
+        except PermissionDeniedError as error:
+            return False, (
+                f"{who} may list operations of project {project_id} ({where}) but not cancel them: it lacks"
+                f" earthengine.operations.update, which roles/earthengine.writer has. {error.message}"
+            )
+        except NotFoundError:
+            pass
+        return True, f"{who} may list operations of project {project_id} ({where}); cancelling was not refused."
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return what the form hides and relabels, for Airflow before 3.2."""
+        from airflow_provider_eeops.get_provider_info import UI_FIELD_BEHAVIOUR
+
+        return {
+            "hidden_fields": list(UI_FIELD_BEHAVIOUR["hidden-fields"]),
+            "relabeling": dict(UI_FIELD_BEHAVIOUR["relabeling"]),
+            "placeholders": {},
+        }
+
+
+def _extras(connection: Connection) -> dict[str, Any]:
+    """Read the extras; text that is not JSON is refused, as without its credentials others would be used."""
+    if not connection.extra:
+        return {}
+    try:
+        extras = json.loads(connection.extra)
+    except ValueError:
+        extras = None
+    if not isinstance(extras, Mapping):
+        raise InvalidSettingsError(f"the extras of connection {connection.conn_id} are not a JSON object")
+    return dict(extras)

@@ -1,0 +1,243 @@
+"""The operator that cancels operations by name or from an upstream XCom."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, conf
+
+from airflow_provider_eeops.api.cancelling import SETTLED_OUTCOMES, cancel_operations, invalid_results
+from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report, listing
+from airflow_provider_eeops.api.names import ParsedNames
+from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
+from airflow_provider_eeops.api.watching import Watch
+from airflow_provider_eeops.checks import require_choice, require_positive, seconds
+from airflow_provider_eeops.exceptions import CancellationFailedError
+from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger, backstop, deadline_of
+from airflow_provider_eeops.xcom import RETURN_VALUE, pull_from_tasks, pull_own, push_report
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+__all__ = ["EarthEngineCancelOperationsOperator"]
+
+
+class EarthEngineCancelOperationsOperator(BaseOperator):
+    """Request cancellation of Earth Engine operations, and return what became of each.
+
+    Every operation is tried before the task fails; the error lists each failure. The report (counts by outcome, and
+    per operation its name, outcome, last state, error code and message) is pushed to XCom also when the task fails.
+
+    Earth Engine cancels asynchronously and by best effort: without ``wait_for_completion`` the task ends when the
+    requests were accepted, and operations may still be running, or finish all the same.
+
+    :param operations: the operations (templated): names, ids, Operations, ``ee.batch.Task.status()``, lists of
+        these, an XComArg, a template that renders to any of these.
+    :param xcom_task_ids: instead of ``operations``, the upstream tasks whose XComs hold them (templated): whatever
+        those tasks pushed, failed or not, all mapped instances.
+    :param xcom_key: with ``xcom_task_ids``, the XCom key (templated). Default: ``return_value``, and
+        ``earthengine_operations``, which ``track_operations`` pushes.
+    :param project_id: project of operation ids given without one (templated). Default: the connection's.
+    :param earthengine_conn_id: id of the connection (templated).
+    :param impersonation_chain: service account to impersonate, or a chain of them (templated). Default: the
+        connection's.
+    :param wait_for_completion: end only when every operation is confirmed.
+    :param deferrable: the same, without holding a worker slot. Default: ``wait_for_completion`` decides whether to
+        wait, and ``[operators] default_deferrable`` decides how.
+    :param timeout: seconds to wait, or a timedelta; then the task fails, listing what is not confirmed. None waits
+        without a limit.
+    :param poll_interval: seconds between polls while waiting.
+    :param max_concurrency: requests at once.
+    :param validate_only: log and return what would be cancelled; no request is made.
+    :param if_finished: what to do about operations that finished first. ``ignore``: nothing; ``skip``: skip the task
+        if none was left to cancel; ``fail``: fail if any finished first.
+    :param if_not_found: ``fail`` or ``ignore`` operations that the server does not know.
+    :param if_empty: what to do if there is no operation at all: ``ignore`` (succeed), ``skip`` or ``fail``.
+    """
+
+    template_fields: Sequence[str] = (
+        "operations",
+        "xcom_task_ids",
+        "xcom_key",
+        "project_id",
+        "earthengine_conn_id",
+        "impersonation_chain",
+    )
+    ui_color = "#e8f0e4"
+
+    def __init__(
+        self,
+        *,
+        operations: Any = None,
+        xcom_task_ids: str | Sequence[str] | None = None,
+        xcom_key: str | None = None,
+        project_id: str | None = None,
+        earthengine_conn_id: str = EarthEngineOperationsHook.default_conn_name,
+        impersonation_chain: str | Sequence[str] | None = None,
+        wait_for_completion: bool = False,
+        deferrable: bool | None = None,
+        timeout: float | timedelta | None = 3600.0,
+        poll_interval: float = 10.0,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+        validate_only: bool = False,
+        if_finished: Literal["ignore", "skip", "fail"] = "ignore",
+        if_not_found: Literal["ignore", "fail"] = "fail",
+        if_empty: Literal["ignore", "skip", "fail"] = "ignore",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (operations is None) == (xcom_task_ids is None):
+            raise ValueError(f"task {self.task_id}: give either operations or xcom_task_ids, and not both")
+        if xcom_key is not None and xcom_task_ids is None:
+            raise ValueError(f"task {self.task_id}: xcom_key means nothing without xcom_task_ids")
+        self.operations = operations
+        self.xcom_task_ids = xcom_task_ids
+        self.xcom_key = xcom_key
+        self.project_id = project_id
+        self.earthengine_conn_id = earthengine_conn_id
+        self.impersonation_chain = impersonation_chain
+        # A site-wide default says how to wait; it must not make a task wait that was not asked to.
+        self.wait_for_completion = wait_for_completion or deferrable is True
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
+        )
+        self.timeout = seconds("timeout", timeout)
+        self.poll_interval = require_positive("poll_interval", poll_interval)
+        self.max_concurrency = int(require_positive("max_concurrency", max_concurrency))
+        self.validate_only = validate_only
+        self.if_finished = require_choice("if_finished", if_finished, ("ignore", "skip", "fail"))
+        self.if_not_found = require_choice("if_not_found", if_not_found, ("ignore", "fail"))
+        self.if_empty = require_choice("if_empty", if_empty, ("ignore", "skip", "fail"))
+        self._killed = False
+        self._stop: threading.Event | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Cancel, and wait if asked to; return the report."""
+        self._stop = threading.Event()
+        with EarthEngineOperationsHook(
+            self.earthengine_conn_id,
+            project_id=self.project_id,
+            impersonation_chain=self.impersonation_chain,
+        ) as hook:
+            parsed = self._find(context, hook)
+            if not parsed.names and not parsed.invalid:
+                return self._nothing(context)
+            if not parsed.names:
+                parsed.require_valid()
+            if self.validate_only:
+                return self._validated(context, parsed)
+            self.log.info("Requesting cancellation of %d operations.", len(parsed.names))
+            report = cancel_operations(
+                hook.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=self.max_concurrency
+            )
+            self.log.info("%s\n%s", report.summary, listing(report.results))
+            open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
+            if open_names and self.wait_for_completion:
+                report = self._wait(context, hook, report, open_names)
+            return self._finish(context, report)
+
+    def _find(self, context: Context, hook: EarthEngineOperationsHook) -> ParsedNames:
+        if self.xcom_task_ids is None:
+            return hook.parse(self.operations)
+        return pull_from_tasks(context["ti"], self.xcom_task_ids, hook=hook, key=self.xcom_key)
+
+    def _nothing(self, context: Context) -> dict[str, Any]:
+        message = "No operation to cancel: " + (
+            "operations is empty." if self.xcom_task_ids is None else f"{self.xcom_task_ids} pushed none."
+        )
+        if self.if_empty == "fail":
+            push_report(context, Report())
+            raise CancellationFailedError(message, report=Report())
+        if self.if_empty == "skip":
+            push_report(context, Report())
+            raise AirflowSkipException(message)
+        self.log.info("%s", message)
+        return Report().to_dict()
+
+    def _validated(self, context: Context, parsed: ParsedNames) -> dict[str, Any]:
+        would = tuple(OperationResult(name, Outcome.NOT_REQUESTED) for name in parsed.names)
+        report = Report((*would, *invalid_results(parsed.invalid)))
+        self.log.info("validate_only: nothing was sent. Would cancel:\n%s", listing(would))
+        if parsed.invalid:
+            push_report(context, report)
+            parsed.require_valid()
+        return report.to_dict()
+
+    def _wait(
+        self, context: Context, hook: EarthEngineOperationsHook, report: Report, names: tuple[str, ...]
+    ) -> Report:
+        watch = Watch(names, deadline=deadline_of(self.timeout, context, now=time.time(), deferred=self.deferrable))
+        if self.deferrable:
+            push_report(context, report)  # what is not waited for is kept here until the task resumes
+            self.defer(
+                trigger=EarthEngineOperationsTrigger(
+                    operations=list(names),
+                    earthengine_conn_id=self.earthengine_conn_id,
+                    impersonation_chain=self.impersonation_chain,
+                    poll_interval=self.poll_interval,
+                    deadline=watch.deadline,
+                    max_concurrency=self.max_concurrency,
+                ),
+                method_name="execute_complete",
+                timeout=backstop(watch.deadline, now=time.time()),
+            )
+        verdict = wait(
+            hook.get_conn(),
+            watch,
+            poll_interval=self.poll_interval,
+            max_concurrency=self.max_concurrency,
+            on_poll=self._log_changes,
+            sleep=self._sleep,
+        )
+        self.log.info("%s", watch.message(verdict))
+        return report.updated(watch.report().results)
+
+    def _log_changes(self, changed: Sequence[Operation]) -> None:
+        for operation in changed:
+            self.log.info("%s: %s", operation.name, operation.progress_words)
+
+    def _sleep(self, duration: float) -> None:
+        """Sleep so that a kill ends it: SIGTERM raises nothing in a task of Airflow 3."""
+        stop = self._stop or threading.Event()
+        stop.wait(duration)
+        if self._killed:
+            raise CancellationFailedError("the task was killed while it waited for confirmation", report=Report())
+
+    def on_kill(self) -> None:
+        """Stop waiting; requests that are being sent go on."""
+        self._killed = True
+        if self._stop is not None:
+            # The signal may have come while this very thread holds the event's lock: set it from another one.
+            threading.Thread(target=self._stop.set, daemon=True).start()
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Take what the trigger saw; return the report."""
+        self.log.info("%s", event["message"])
+        seen = Report.from_dict(event["report"])
+        requested = pull_own(context["ti"], RETURN_VALUE)
+        report = seen if requested is None else Report.from_dict(requested).updated(seen.results)
+        return self._finish(context, report)
+
+    def _finish(self, context: Context, report: Report) -> dict[str, Any]:
+        accepted = set(SETTLED_OUTCOMES)
+        if self.if_not_found == "fail":
+            accepted.remove(Outcome.NOT_FOUND)
+        if self.if_finished == "fail":
+            accepted.remove(Outcome.FINISHED_FIRST)
+        failures = [result for result in report.results if result.outcome not in accepted]
+        if failures:
+            push_report(context, report)
+            raise CancellationFailedError(
+                f"{len(failures)} of {report.summary}. Failed:\n{listing(failures)}", report=report
+            )
+        nothing_left = not report.having(Outcome.CANCELLED, Outcome.CANCEL_REQUESTED)
+        if self.if_finished == "skip" and nothing_left and report.having(Outcome.FINISHED_FIRST):
+            push_report(context, report)
+            raise AirflowSkipException(f"Nothing was left to cancel. {report.summary}")
+        self.log.info("%s", report.summary)
+        return report.to_dict()

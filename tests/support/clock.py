@@ -1,0 +1,32 @@
+"""A clock that a test turns by hand."""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["ManualClock"]
+
+
+class ManualClock:
+    """Sleeping moves it on and returns at once; it notes every sleep."""
+
+    def __init__(self, start: float = 1_800_000_000.0) -> None:
+        self._now = start
+        self._lock = threading.Lock()
+        self.sleeps: list[float] = []
+
+    def time(self) -> float:
+        with self._lock:
+            return self._now
+
+    def monotonic(self) -> float:
+        return self.time()
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.sleeps.append(seconds)
+            self._now += seconds
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self._now += seconds
