@@ -1,0 +1,25 @@
+"""Wait for exports to succeed, without holding a worker slot."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, task
+from exports import start_export
+
+from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
+
+# [START export_sensor]
+with DAG("example_export_sensor"):
+
+    @task
+    def export() -> list[str]:
+        return [start_export(f"export-sensor-{year}").name for year in (2024, 2025)]
+
+    EarthEngineOperationsSensor(
+        task_id="wait",
+        operations=export(),
+        accepted_states={"SUCCEEDED"},
+        mode="reschedule",
+        poke_interval=5,
+        timeout=3600,
+    )
+# [END export_sensor]

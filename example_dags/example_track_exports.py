@@ -1,0 +1,36 @@
+"""Own the exports from start to end: when the task dies, they are cancelled; then a sensor confirms it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from time import sleep
+
+from airflow.sdk import DAG, task
+from exports import start_export
+
+from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
+from airflow_provider_eeops.tracking import track_operations
+
+# [START track_exports]
+with DAG("example_track_exports"):
+
+    @task(execution_timeout=timedelta(seconds=15))
+    def export() -> None:
+        with track_operations() as tracker:
+            started = []
+            for year in range(2020, 2025):
+                started.append(start_export(f"track-exports-{year}"))
+                tracker.add(started[-1])
+            while any(each.active() for each in started):
+                sleep(2)
+
+    confirm = EarthEngineOperationsSensor(
+        task_id="confirm",
+        operations="{{ ti.xcom_pull(task_ids='export', key='earthengine_operations') }}",
+        deferrable=True,
+        poke_interval=2,
+        timeout=300,
+    )
+    # A teardown runs however the export ended, and leaves the run's state to the export.
+    export() >> confirm.as_teardown()
+# [END track_exports]

@@ -1,0 +1,39 @@
+"""One real Airflow and one emulator, in processes of their own, for all integration tests that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.emulator_client import EmulatorClient
+from tests.support.local_airflow import LocalAirflow
+from tests.support.processes import emulator, free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorClient]:
+    """The emulator as its users start it."""
+    directory = tmp_path_factory.mktemp("emulator")
+    port = free_port()
+    # Exports of the DAG example_export_sensor are to succeed soon, the others are to live until they are cancelled.
+    options = ("--project", "test-project", "--pending-seconds", "1", "--run-seconds", "25", "--cancel-seconds", "2")
+    with emulator(port, directory=directory, options=options) as process:
+        client = EmulatorClient(f"http://127.0.0.1:{port}", project="test-project", key_path=directory / "key.json")
+        wait_until("the emulator", client.answers, seconds=30)
+        process.check_running()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def airflow(emulator_process: EmulatorClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    """A real Airflow whose default connection is the emulator's."""
+    with LocalAirflow(
+        tmp_path_factory.mktemp("airflow"),
+        ROOT / "example_dags",
+        connections={"earthengine_default": emulator_process.connection_extras},
+    ) as running:
+        yield running

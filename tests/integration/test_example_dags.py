@@ -1,0 +1,106 @@
+"""Every example DAG, run by a real Airflow against the emulator. What happened is read from the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.emulator_client import EmulatorClient
+from tests.support.local_airflow import LocalAirflow
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLES = sorted(path.stem for path in (Path(__file__).parents[2] / "example_dags").glob("example_*.py"))
+
+
+@pytest.fixture(scope="module")
+def runs(airflow: LocalAirflow, emulator_process: EmulatorClient) -> Mapping[str, str]:
+    """A run of each example, all started at once."""
+    by_name = [emulator_process.add_operation(description=f"by-name-{n}", run_seconds=600) for n in range(2)]
+    conf = {"example_cancel_by_name": {"operations": by_name}}
+    return {dag_id: airflow.trigger(dag_id, conf.get(dag_id)) for dag_id in EXAMPLES}
+
+
+def test_every_example_has_a_test() -> None:
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_example_")}
+    assert {f"example_{name.removeprefix('example_')}" for name in tested} == set(EXAMPLES)
+
+
+def test_example_cancel_by_name(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    assert airflow.wait_for_run("example_cancel_by_name", runs["example_cancel_by_name"]) == "success"
+    assert emulator_process.states("by-name") == ["CANCELLED"] * 2
+    report = airflow.xcom("example_cancel_by_name", runs["example_cancel_by_name"], "cancel")
+    assert report["counts"] == {"cancelled": 2}
+
+
+def test_example_cancel_from_xcom(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    assert airflow.wait_for_run("example_cancel_from_xcom", runs["example_cancel_from_xcom"]) == "success"
+    operations = emulator_process.operations("from-xcom")
+    assert [op["cancelRequested"] for op in operations] == [True, True]
+    report = airflow.xcom("example_cancel_from_xcom", runs["example_cancel_from_xcom"], "cancel")
+    assert {op["name"] for op in report["operations"]} == {op["name"] for op in operations}
+    assert set(report["counts"]) <= {"cancelled", "cancel_requested"}
+
+
+def test_example_mapped_exports(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    assert airflow.wait_for_run("example_mapped_exports", runs["example_mapped_exports"]) == "success"
+    assert emulator_process.states("mapped") == ["CANCELLED"] * 3
+
+
+def test_example_all_done_cleanup(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_all_done_cleanup"]
+    assert airflow.wait_for_run("example_all_done_cleanup", run_id) == "failed"
+    assert airflow.task_states("example_all_done_cleanup", run_id) == {"export": "failed", "cancel": "success"}
+    assert emulator_process.states("all-done-cleanup") == ["CANCELLED"]
+
+
+def test_example_failure_callback(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_failure_callback"]
+    assert airflow.wait_for_run("example_failure_callback", run_id) == "failed"
+    (operation,) = emulator_process.operations("failure-callback")
+    assert operation["cancelRequested"]
+    assert f"{operation['name']}: cancel requested" in airflow.log("example_failure_callback", run_id, "export")
+
+
+def test_example_export_sensor(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_export_sensor"]
+    assert airflow.wait_for_run("example_export_sensor", run_id) == "success"
+    assert emulator_process.states("export-sensor") == ["SUCCEEDED"] * 2
+    assert airflow.xcom("example_export_sensor", run_id, "wait")["counts"] == {"finished_first": 2}
+
+
+def test_example_deferrable_confirm(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_deferrable_confirm"]
+    assert airflow.wait_for_run("example_deferrable_confirm", run_id) == "success"
+    assert emulator_process.states("deferrable-confirm") == ["CANCELLED"] * 2
+    assert airflow.xcom("example_deferrable_confirm", run_id, "cancel")["counts"] == {"cancelled": 2}
+    assert "Pausing task as DEFERRED" in airflow.log("example_deferrable_confirm", run_id, "cancel")
+
+
+def test_example_track_exports(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_track_exports"]
+    assert airflow.wait_for_run("example_track_exports", run_id) == "failed"
+    assert airflow.task_states("example_track_exports", run_id) == {"export": "failed", "confirm": "success"}
+    assert emulator_process.states("track-exports") == ["CANCELLED"] * 5
+    assert airflow.xcom("example_track_exports", run_id, "confirm")["counts"] == {"cancelled": 5}
+    log = airflow.log("example_track_exports", run_id, "export")
+    for operation in emulator_process.operations("track-exports"):
+        assert f"{operation['name']}: cancel requested" in log
