@@ -9,7 +9,7 @@
     │   └── ProjectNotAllowedError          an operation outside the connection's allowed_projects
     ├── CredentialsError                    no credentials, or no token for them
     ├── ConnectionFailedError               no answer: refused, reset, timed out     (retryable)
-    ├── UnexpectedAnswerError               an answer that is not the API's          (retryable on 408, 5xx)
+    ├── UnexpectedAnswerError               an answer that is not the API's          (retryable on 408, 5xx but 501)
     ├── ApiError                            the API answered with a google.rpc.Status
     │   ├── InvalidArgumentError            400
     │   ├── FailedPreconditionError         400 FAILED_PRECONDITION
@@ -199,8 +199,10 @@ class UnexpectedAnswerError(EarthEngineError):
 
     @property
     def retryable(self) -> bool:
-        """On 408 and on a 5xx."""
-        return self.http_status == HTTPStatus.REQUEST_TIMEOUT or self.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        """On 408 and on a 5xx but 501."""
+        return self.http_status == HTTPStatus.REQUEST_TIMEOUT or (
+            self.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and self.http_status != HTTPStatus.NOT_IMPLEMENTED
+        )
 
 
 class ApiError(EarthEngineError):

@@ -1,9 +1,8 @@
-"""Clean up after a task that died, however it died: the names are in XCom from the moment of the start."""
+"""Clean up after a task that died, however it died: the names are in XCom from the moment of each start."""
 
 from __future__ import annotations
 
-import os
-import signal
+from time import sleep
 
 from airflow.sdk import DAG, task
 from exports import start_export
@@ -12,19 +11,18 @@ from airflow_provider_eeops.operators.operations import EarthEngineCancelOperati
 from airflow_provider_eeops.tracking import track_operations
 
 # [START all_done_cleanup]
-with DAG("example_all_done_cleanup"):
+with DAG("example_all_done_cleanup", schedule=None):
 
     @task
     def export() -> None:
         with track_operations() as tracker:
-            tracker.add(start_export("all-done-cleanup"))
-            os.kill(os.getpid(), signal.SIGKILL)  # as the out-of-memory killer does: no callback runs
+            started = start_export("all-done-cleanup")
+            tracker.add(started)
+            while started.active():
+                sleep(2)
 
     cancel = EarthEngineCancelOperationsOperator(
-        task_id="cancel",
-        xcom_task_ids="export",
-        wait_for_completion=True,
-        poll_interval=2,
+        task_id="cancel", xcom_task_ids="export", wait_for_completion=True, poll_interval=2
     )
     # A teardown without setups has the trigger rule all_done, and leaves the run's state to the export.
     export() >> cancel.as_teardown()

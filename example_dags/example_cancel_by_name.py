@@ -9,6 +9,7 @@ from airflow_provider_eeops.operators.operations import EarthEngineCancelOperati
 # [START cancel_by_name]
 with DAG(
     "example_cancel_by_name",
+    schedule=None,
     params={"operations": Param([], type="array", description="projects/PROJECT/operations/ID, one a line")},
 ):
     EarthEngineCancelOperationsOperator(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import DAG, task
 from exports import start_export
 
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
 
 # [START export_sensor]
-with DAG("example_export_sensor"):
+with DAG("example_export_sensor", schedule=None):
 
     @task
-    def export() -> list[str]:
-        return [start_export(f"export-sensor-{year}").name for year in (2024, 2025)]
+    def export() -> list[dict[str, Any]]:
+        return [start_export(f"export-sensor-{year}").status() for year in (2024, 2025)]
 
     EarthEngineOperationsSensor(
         task_id="wait",

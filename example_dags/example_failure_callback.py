@@ -11,7 +11,7 @@ from exports import start_export
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
 
 # [START failure_callback]
-with DAG("example_failure_callback"):
+with DAG("example_failure_callback", schedule=None):
 
     @task(
         execution_timeout=timedelta(seconds=10),

@@ -12,7 +12,7 @@ from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSenso
 from airflow_provider_eeops.tracking import track_operations
 
 # [START track_exports]
-with DAG("example_track_exports"):
+with DAG("example_track_exports", schedule=None):
 
     @task(execution_timeout=timedelta(seconds=15))
     def export() -> None:
@@ -27,6 +27,7 @@ with DAG("example_track_exports"):
     confirm = EarthEngineOperationsSensor(
         task_id="confirm",
         operations="{{ ti.xcom_pull(task_ids='export', key='earthengine_operations') }}",
+        if_empty="ignore",  # the export may die before its first start
         deferrable=True,
         poke_interval=2,
         timeout=300,

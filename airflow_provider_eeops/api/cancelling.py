@@ -14,6 +14,7 @@ from airflow_provider_eeops.exceptions import (
     EarthEngineError,
     FailedPreconditionError,
     InvalidOperationNameError,
+    NotFoundError,
     UnavailableError,
     UnexpectedAnswerError,
 )
@@ -124,6 +125,8 @@ def _truth(client: EarthEngineOperationsClient, name: str, error: EarthEngineErr
     """Ask what the operation is in, after an answer to ``:cancel`` that does not say."""
     try:
         operation = client.get_operation(name)
+    except NotFoundError as gone:
+        return OperationResult.from_error(name, gone)
     except EarthEngineError:
         return OperationResult.from_error(name, error)
     if operation.confirmed or operation.state == "CANCELLING":

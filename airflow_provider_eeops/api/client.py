@@ -121,10 +121,10 @@ class EarthEngineOperationsClient:
         """Ask the server to answer when the operation is done, or after ``timeout``, or earlier as it likes.
 
         :param name: operation name.
-        :param timeout: seconds; at most the read timeout of the budget.
+        :param timeout: seconds; at most half the read timeout of the budget, so that the answer can arrive in time.
         :raises UnimplementedError: the server cannot wait.
         """
-        seconds = min(timeout, self._budget.read_timeout)
+        seconds = max(0.0, min(timeout, self._budget.read_timeout / 2))
         return Operation.from_payload(
             self._request("POST", name, verb="wait", body={"timeout": f"{seconds:.3f}s"}), name=name
         )

@@ -25,6 +25,9 @@ from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsE
 
 __all__ = ["Identity", "load_credentials", "principal"]
 
+# What google-auth raises over a file or a field that is not what it expects, besides its own errors.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OSError)
+
 
 class Identity(NamedTuple):
     """Who makes the requests.
@@ -80,7 +83,7 @@ def _source(settings: Settings) -> Identity:
         return _from_info(settings.credential_config_file, settings, "credential_config_file")
     try:
         return Identity(*google.auth.default(scopes=settings.scope))
-    except google.auth.exceptions.GoogleAuthError as error:
+    except (google.auth.exceptions.GoogleAuthError, *_UNREADABLE) as error:
         raise CredentialsError(
             f"no Application Default Credentials ({type(error).__name__}): set key_path, keyfile_dict or"
             " credential_config_file in the connection, or GOOGLE_APPLICATION_CREDENTIALS where Airflow runs"
@@ -95,7 +98,7 @@ def _read(path: str, name: str) -> Mapping[str, Any]:
             f"connection extra {name}: {path} cannot be read ({error.strerror}); it must be on every machine that"
             " uses the connection: workers, triggerers, DAG processors"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidSettingsError(f"connection extra {name}: {path} is not JSON") from None
     if not isinstance(info, dict):
         raise InvalidSettingsError(f"connection extra {name}: {path} is not a JSON object")
@@ -104,7 +107,7 @@ def _read(path: str, name: str) -> Mapping[str, Any]:
 
 def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identity:
     """Dispatch on ``type`` ourselves: google-auth's own generic loaders are deprecated for accepting any."""
-    kind = info.get("type")
+    kind = info["type"] if isinstance(info.get("type"), str) else None
     data = dict(info)
     scopes = settings.scope
     try:
@@ -116,16 +119,20 @@ def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identi
                 credentials = service_account.Credentials.from_service_account_info(data, scopes=scopes)
             case "authorized_user":
                 credentials = user_credentials.Credentials.from_authorized_user_info(data, scopes=scopes)
+                # google-auth sends a refresh token to Google whatever the file says; the emulator's is for itself.
+                if settings.is_loopback and data.get("token_uri"):
+                    credentials = credentials.with_token_uri(data["token_uri"])
             case "external_account":
                 credentials = _external_account(data).from_info(data, scopes=scopes)
             case "external_account_authorized_user":
-                credentials = external_account_authorized_user.Credentials.from_info(data, scopes=scopes)
+                # Its scopes are those the user consented to; it takes no others.
+                credentials = external_account_authorized_user.Credentials.from_info(data)
             case _:
                 raise InvalidSettingsError(
-                    f"connection extra {name} has the type {kind!r}: it must be 'service_account', 'authorized_user',"
-                    " 'external_account' or 'external_account_authorized_user'"
+                    f"connection extra {name} has the type {kind!r:.60}: it must be 'service_account',"
+                    " 'authorized_user', 'external_account' or 'external_account_authorized_user'"
                 )
-    except (google.auth.exceptions.GoogleAuthError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (google.auth.exceptions.GoogleAuthError, *_UNREADABLE) as error:
         if isinstance(error, InvalidSettingsError):
             raise
         # google-auth's text may quote the key; only what kind of thing is wrong is passed on.

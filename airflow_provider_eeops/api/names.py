@@ -137,9 +137,13 @@ def operation_id(name: str) -> str:
 
 def _show(value: Any) -> str:
     """Quote a value, shortened; only its type if it is a container, as that may hold anything."""
-    if isinstance(value, (str, bytes, int, float)):
-        text = repr(value)
-        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+    if isinstance(value, (str, bytes)):
+        return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}... ({len(value)} characters)"
+    if isinstance(value, (int, float)):
+        try:
+            return repr(value)[:_SHOWN]
+        except ValueError:  # an int of more digits than Python prints
+            return "an integer of thousands of digits"
     return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
 
 
@@ -164,7 +168,7 @@ class _Parser:
     def _enter(self, container: Any, items: Iterable[Any]) -> None:
         if len(self._path) >= _MAX_DEPTH or any(outer is container for outer in self._path):
             raise InvalidOperationNameError(
-                f"operations are nested more than {_MAX_DEPTH} deep, or hold themselves", value="nesting"
+                f"operations are nested more than {_MAX_DEPTH} deep, or hold themselves", value=_show(container)
             )
         self._path.append(container)
         try:
@@ -184,8 +188,8 @@ class _Parser:
             self._add(value.name)
         elif _is_ee_task(value):
             self._add(_name_of_ee_task(value))
-        elif isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray, memoryview)):
-            self._enter(value, sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)
+        elif (items := _items(value)) is not None:
+            self._enter(value, items)
         else:
             raise InvalidOperationNameError(f"{_show(value)} is not an operation. {_REMEDY}", value=_show(value))
 
@@ -209,13 +213,13 @@ class _Parser:
         elif value.get("state") == "UNSUBMITTED":
             raise InvalidOperationNameError(
                 "the status of an Earth Engine task that was not started: call start() on it first",
-                value="UNSUBMITTED",
+                value="{'state': 'UNSUBMITTED'}",
             )
         else:
-            keys = ", ".join(sorted(map(str, value))[:8]) or "no keys"
+            keys = ", ".join(sorted(map(_show, value))[:8])[:_SHOWN]
             raise InvalidOperationNameError(
-                f"a mapping without 'name' or 'id' (it has {keys[:_SHOWN]}) is not an operation. {_REMEDY}",
-                value=keys[:_SHOWN],
+                f"a mapping without 'name' or 'id' (it has {keys or 'no keys'}) is not an operation. {_REMEDY}",
+                value=f"{{{keys}}}",
             )
 
     def _add(self, text: Any) -> None:
@@ -241,6 +245,19 @@ class _Parser:
         if callable(self._project_id):
             self._project_id = self._project_id()
         return self._project_id
+
+
+def _items(value: Any) -> Iterable[Any] | None:
+    """Return what an iterable holds, a set's in a stable order; None if it is no iterable of operations."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return None
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=lambda item: item if isinstance(item, str) else _show(item))
+    try:
+        items: Iterable[Any] = iter(value)
+    except TypeError:  # also what an Airflow XComArg says that was not resolved
+        return None
+    return items
 
 
 def _literal(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
@@ -21,12 +22,18 @@ class Pace:
         self._clock = clock
         self._lock = threading.Lock()
         self._next = clock.monotonic()
+        self._held_until = self._next
 
-    def wait(self) -> None:
-        """Wait for the next free slot and take it."""
+    def wait(self, *, patience: float = math.inf) -> None:
+        """Wait for the next free slot and take it.
+
+        :param patience: seconds; a longer hold is passed over, as who cannot wait for its end would never send.
+        """
         with self._lock:
             now = self._clock.monotonic()
             slot = max(now, self._next)
+            if slot < self._held_until <= now + patience:
+                slot = self._held_until
             self._next = slot + self._interval
         if slot > now:
             self._clock.sleep(slot - now)
@@ -34,4 +41,4 @@ class Pace:
     def hold(self, seconds: float) -> None:
         """Give out no slot for so many seconds."""
         with self._lock:
-            self._next = max(self._next, self._clock.monotonic() + seconds)
+            self._held_until = max(self._held_until, self._clock.monotonic() + seconds)

@@ -12,7 +12,7 @@ from airflow_provider_eeops.api.client import EarthEngineOperationsClient
 from airflow_provider_eeops.api.models import Operation
 from airflow_provider_eeops.api.names import operation_id
 from airflow_provider_eeops.api.watching import Verdict, Watch, plan_requests
-from airflow_provider_eeops.exceptions import EarthEngineError, PermissionDeniedError, UnimplementedError
+from airflow_provider_eeops.exceptions import CredentialsError, EarthEngineError, UnauthenticatedError
 
 __all__ = ["DEFAULT_CONCURRENCY", "Observation", "in_parallel", "observe", "poll", "wait"]
 
@@ -90,12 +90,13 @@ def observe(
     for project_id, wanted in plan.listings.items():
         try:
             found = _listed(client, project_id, wanted)
-        except (PermissionDeniedError, UnimplementedError) as error:
+        except EarthEngineError as error:
+            if error.retryable or isinstance(error, (CredentialsError, UnauthenticatedError)):
+                observation.errors.update(dict.fromkeys(wanted, error))
+                continue
+            # What a listing is refused with says nothing of the operations: a 404 is not theirs.
             log.warning("Operations of %s cannot be listed, each is asked for by itself. %s", project_id, error)
             found = {}
-        except EarthEngineError as error:
-            observation.errors.update(dict.fromkeys(wanted, error))
-            continue
         observation.operations.update(found)
         gets.extend(name for name in wanted if name not in found)
     for name, seen in in_parallel(gets, client.get_operation, max_concurrency=max_concurrency):
@@ -112,7 +113,7 @@ def _listed(client: EarthEngineOperationsClient, project_id: str, wanted: Collec
     found: dict[str, Operation] = {}
     for count, page in enumerate(client.list_pages(project_id), start=1):
         for operation in page:
-            name = missing.pop(operation_id(operation.name), None) if "/operations/" in operation.name else None
+            name = missing.pop(operation.name.partition("/operations/")[2], None)
             if name is not None:
                 found[name] = replace(operation, name=name)
         if not missing or count >= len(missing):

@@ -56,7 +56,7 @@ def wait_before_retry(
     """
     if not error.retryable or attempt > budget.retries:
         return None
-    backoff = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * (0.5 + jitter() / 2)
+    backoff = min(FIRST_WAIT * 2 ** min(attempt - 1, 10), LONGEST_WAIT) * (0.5 + jitter() / 2)
     wait = max(backoff, retry_after or 0.0)
     return wait if elapsed + wait < budget.deadline else None
 
@@ -72,7 +72,7 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
         return float(text[:9])  # more digits than that are decades: any budget is spent
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -214,7 +215,8 @@ class Settings:
 
     def secrets(self) -> list[str]:
         """Values that no log may show."""
-        return list(_secrets_in([self.keyfile_dict, self.credential_config_file, self.proxies]))
+        config = self.credential_config_file if isinstance(self.credential_config_file, Mapping) else None
+        return list(_secrets_in([self.keyfile_dict, config, self.proxies]))
 
     @classmethod
     def from_extras(cls, extras: Mapping[str, Any]) -> Self:
@@ -252,25 +254,50 @@ def _without_prefix(extras: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or value in ([], ()) or (isinstance(value, str) and not value.strip())
 
 
 def _secrets_in(value: Any) -> Iterable[str]:
     """Every string in there that is worth masking; names, types and addresses that anybody may know are not."""
-    public = {"type", "client_email", "project_id", "universe_domain", "auth_uri", "token_uri", "audience"}
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if key not in public:
+            if key not in _PUBLIC:
                 yield from _secrets_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _secrets_in(item)
     elif isinstance(value, str):
-        parts = urlsplit(value) if "://" in value else None
+        try:
+            parts = urlsplit(value) if "://" in value else None
+        except ValueError:
+            parts = None
         if parts is None:
             yield value
         elif parts.password:
             yield parts.password
+
+
+# Of a key or configuration file and of proxies: what a log may show.
+_PUBLIC = frozenset(
+    {
+        *("type", "client_email", "project_id", "quota_project_id", "universe_domain", "audience"),
+        *("auth_uri", "token_uri", "subject_token_type", "environment_id", "file", "subject_token_field_name"),
+        "no_proxy",
+    }
+)
+
+
+def _quoted(value: Any) -> str:
+    """Quote a value, shortened; only its type if it is a container, as that may hold a secret."""
+    if not isinstance(value, (str, float, bool)):
+        # Python refuses to print an int of more than some thousand digits.
+        return str(value) if isinstance(value, int) and abs(value) < _SHOWN_INT else f"of type {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+_SHOWN = 80
+_SHOWN_INT = 10**20
 
 
 def _read_text(name: str, value: Any) -> str:
@@ -279,9 +306,20 @@ def _read_text(name: str, value: Any) -> str:
     return value.strip()
 
 
-def _read_file(name: str, value: Any) -> str:
+def _read_path(name: str, value: Any) -> str:
     path = _read_text(name, value)
-    if not Path(path).is_file():
+    # Not quoted: it may be the key itself.
+    if any(mark in path for mark in ("{", "[", "\n", '"', "-----")) or len(path) > _LONGEST_PATH:
+        raise InvalidSettingsError(f"connection extra {name} must be a path, not the contents of a file")
+    return path
+
+
+_LONGEST_PATH = 4096
+
+
+def _read_file(name: str, value: Any) -> str:
+    path = _read_path(name, value)
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
         raise InvalidSettingsError(
             f"connection extra {name} is {path}: there is no such file here; it must be on every machine that uses"
             " the connection"
@@ -294,7 +332,10 @@ def _read_list(name: str, value: Any) -> tuple[str, ...]:
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, Sequence) or not all(isinstance(item, str) for item in items):
         raise InvalidSettingsError(f"connection extra {name} must be comma-separated text or a list of text")
-    return tuple(item.strip() for item in items if item.strip())
+    found = tuple(item.strip() for item in items if item.strip())
+    if not found:  # to take it for absent could choose another identity, or allow every project
+        raise InvalidSettingsError(f"connection extra {name} names nothing: remove it, or name at least one")
+    return found
 
 
 def _read_projects(name: str, value: Any) -> frozenset[str]:
@@ -333,30 +374,28 @@ def _read_json_object(name: str, value: Any) -> Mapping[str, Any]:
 def _read_config(name: str, value: Any) -> str | Mapping[str, Any]:
     """Read a path, or JSON, as Google's provider takes both."""
     if isinstance(value, str) and not value.lstrip().startswith("{"):
-        return value.strip()
+        return _read_path(name, value)
     return _read_json_object(name, value)
 
 
 def _read_proxies(name: str, value: Any) -> Mapping[str, str]:
     proxies = _read_json_object(name, value)
     for scheme, address in proxies.items():
-        if scheme not in {"http", "https", "all", "no_proxy"} and "://" not in scheme:
-            raise InvalidSettingsError(
-                f"connection extra {name} has the key {scheme!r}: keys are schemes, such as 'https'"
-            )
+        if scheme not in {"http", "https", "all", "no_proxy"} and "://" not in str(scheme):
+            raise InvalidSettingsError(f"connection extra {name} has a key that is no scheme, such as 'https'")
         if not isinstance(address, str):
-            raise InvalidSettingsError(f"connection extra {name}: the proxy for {scheme!r} must be text, a URL")
+            raise InvalidSettingsError(f"connection extra {name}: a proxy must be text, a URL")
     return dict(proxies)
 
 
 def _read_number(name: str, value: Any, *, least: float, exclusive: bool) -> float:
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number < least or (exclusive and number == least):
         wanted = f"greater than {least:g}" if exclusive else f"{least:g} or more"
-        raise InvalidSettingsError(f"connection extra {name} is {value!r}: it must be a number {wanted}")
+        raise InvalidSettingsError(f"connection extra {name} is {_quoted(value)}: it must be a number {wanted}")
     return number
 
 
@@ -367,7 +406,7 @@ def _read_positive(name: str, value: Any) -> float:
 def _read_count(name: str, value: Any) -> int:
     number = _read_number(name, value, least=0, exclusive=False)
     if not number.is_integer():
-        raise InvalidSettingsError(f"connection extra {name} is {value!r}: it must be a whole number")
+        raise InvalidSettingsError(f"connection extra {name} is {_quoted(value)}: it must be a whole number")
     return int(number)
 
 
@@ -376,14 +415,16 @@ def _read_flag(name: str, value: Any) -> bool:
         return value
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     try:
-        return words[str(value).strip().lower()]
+        return words[_quoted(value).strip("' ").lower()]
     except KeyError:
-        raise InvalidSettingsError(f"connection extra {name} is {value!r}: it must be true or false") from None
+        raise InvalidSettingsError(f"connection extra {name} is {_quoted(value)}: it must be true or false") from None
 
 
 def _read_api_version(name: str, value: Any) -> str:
     if value not in API_VERSIONS:
-        raise InvalidSettingsError(f"connection extra {name} is {value!r}: it must be one of {', '.join(API_VERSIONS)}")
+        raise InvalidSettingsError(
+            f"connection extra {name} is {_quoted(value)}: it must be one of {', '.join(API_VERSIONS)}"
+        )
     return str(value)
 
 
@@ -398,7 +439,7 @@ def _read_base_url(name: str, value: Any) -> str:
         raise InvalidSettingsError(
             f"connection extra {name} is not the address of an API: give scheme and host, such as {DEFAULT_BASE_URL}"
         )
-    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+    if parts.path or parts.query or parts.fragment or not _HOST.fullmatch(parts.netloc):
         raise InvalidSettingsError(
             f"connection extra {name} must be scheme and host alone, such as {DEFAULT_BASE_URL}: no user, path,"
             " query or fragment"
@@ -408,6 +449,9 @@ def _read_base_url(name: str, value: Any) -> str:
             f"connection extra {name} is {url}: a token goes over plain http to this machine only; use https"
         )
     return url
+
+
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?", re.ASCII)
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -421,7 +465,7 @@ def _is_loopback(host: str | None) -> bool:
 
 _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "project": _read_project,
-    "key_path": _read_text,
+    "key_path": _read_path,
     "keyfile_dict": _read_json_object,
     "credential_config_file": _read_config,
     "impersonation_chain": _read_list,

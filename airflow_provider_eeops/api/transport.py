@@ -105,6 +105,8 @@ class Transport:
         self.credentials = credentials
         self._base_url = base_url
         self._clock = clock
+        self._proxies = proxies
+        self._ca_bundle = ca_bundle
         self._pace = Pace(requests_per_second, clock=clock)
         self._token_lock = threading.Lock()
         self._token_session = requests.Session()
@@ -115,13 +117,11 @@ class Transport:
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
         for session in (self._session, self._token_session):
             session.auth = _keep_headers
-            if proxies:
-                session.proxies.update(proxies)
-            if ca_bundle:
-                session.verify = ca_bundle
             adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=pool_size)
             session.mount("https://", adapter)
             session.mount("http://", adapter)
+        # Plain http goes to this machine; the environment's HTTP_PROXY would read the token.
+        self._session.trust_env = not base_url.startswith("http://")
 
     def close(self) -> None:
         """Close the connections."""
@@ -150,21 +150,20 @@ class Transport:
             CredentialsError or UnexpectedAnswerError, of the last attempt.
         """
         call = _Call(method, path, operation_name, params, None if body is None else json.dumps(body))
+        self._pace.wait(patience=budget.deadline)
         began = self._clock.monotonic()
+        until = began + budget.deadline
         attempt = 0
-        refreshed = False
+        token = refused = None
         while True:
             attempt += 1
-            self._pace.wait()
-            token = None
             try:
-                token = self._token(budget)
-                remaining = max(began + budget.deadline - self._clock.monotonic(), _LEAST_TIMEOUT)
-                return self._send(call, budget, remaining)
+                token = self._token(refused, budget, until)
+                return self._send(call, token, budget, until)
             except UnauthenticatedError:
-                if refreshed or not self._refresh(token, budget):
+                if refused is not None or token is None:
                     raise
-                refreshed = True
+                refused = token
                 attempt -= 1
             except EarthEngineError as error:
                 wait = wait_before_retry(
@@ -180,41 +179,53 @@ class Transport:
                 if isinstance(error, QuotaExceededError):
                     self._pace.hold(wait)  # one answer slows every thread down, not only the one that got it
                 self._clock.sleep(wait)
+            self._pace.wait(patience=until - self._clock.monotonic())
 
-    def _token(self, budget: Budget) -> str | None:
-        """Have a token that is valid, fetched once however many threads ask."""
+    def _token(self, refused: str | None, budget: Budget, until: float) -> str | None:
+        """Have a token that is valid and not the refused one, fetched once however many threads ask."""
         with self._token_lock:
-            if not self.credentials.valid:
-                self._fetch_token(budget)
-            return getattr(self.credentials, "token", None)
+            token: str | None = getattr(self.credentials, "token", None)
+            if not self.credentials.valid or (refused is not None and token == refused):
+                self._fetch_token(budget, until)
+                token = getattr(self.credentials, "token", None)
+            return token
 
-    def _refresh(self, refused: str | None, budget: Budget) -> bool:
-        """Replace a token that was refused, unless another thread has; False if there is none to replace."""
-        with self._token_lock:
-            if refused is None:
-                return False
-            if self.credentials.token == refused:
-                self._fetch_token(budget)
-            return True
-
-    def _fetch_token(self, budget: Budget) -> None:
+    def _fetch_token(self, budget: Budget, until: float) -> None:
         request = functools.partial(
-            Request(self._token_session),
-            timeout=(budget.connect_timeout, budget.read_timeout),
+            Request(self._token_session), timeout=self._timeouts(budget, until), **self._route()
         )
         try:
             self.credentials.refresh(request)
         except google.auth.exceptions.GoogleAuthError as error:
-            reason = str(error.args[0]) if error.args else type(error).__name__
-            if isinstance(error, google.auth.exceptions.TransportError):
-                reason = _reason(error)
+            raise self._no_token(error) from None
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            # google-auth reads a token server's answer without a check that it is one.
             raise CredentialsError(
-                f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}",
-                retryable=bool(error.retryable) or isinstance(error, google.auth.exceptions.TransportError),
+                f"no token for {principal(self.credentials)}: the token server's answer is none"
+                f" ({type(error).__name__})"
             ) from None
 
-    def _send(self, call: _Call, budget: Budget, remaining: float) -> dict[str, Any]:
-        until = self._clock.monotonic() + remaining
+    def _no_token(self, error: google.auth.exceptions.GoogleAuthError) -> CredentialsError:
+        broken = isinstance(error, google.auth.exceptions.TransportError)
+        reason = _reason(error) if broken else str(error.args[0]) if error.args else type(error).__name__
+        return CredentialsError(
+            f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}", retryable=broken or bool(error.retryable)
+        )
+
+    def _route(self) -> dict[str, Any]:
+        """Give each request its route: the environment's proxies and certificates win over those of a session."""
+        route: dict[str, Any] = {"allow_redirects": False}
+        if self._proxies:
+            route["proxies"] = dict(self._proxies)  # requests adds to it
+        if self._ca_bundle:
+            route["verify"] = self._ca_bundle
+        return route
+
+    def _timeouts(self, budget: Budget, until: float) -> tuple[float, float]:
+        remaining = max(until - self._clock.monotonic(), _LEAST_TIMEOUT)
+        return min(budget.connect_timeout, remaining), min(budget.read_timeout, remaining)
+
+    def _send(self, call: _Call, token: str | None, budget: Budget, until: float) -> dict[str, Any]:
         content_type = {} if call.body is None else {"Content-Type": "application/json"}
         try:
             with self._session.request(
@@ -223,13 +234,17 @@ class Transport:
                 params=call.params,
                 data=call.body,
                 headers={"Accept": "application/json", **content_type},
-                timeout=(min(budget.connect_timeout, remaining), min(budget.read_timeout, remaining)),
-                allow_redirects=False,
+                timeout=self._timeouts(budget, until),
                 stream=True,
+                **self._route(),
             ) as response:
                 content = b"".join(self._read(response, _LARGEST_ANSWER if response.ok else _LARGEST_ERROR, until))
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except google.auth.exceptions.GoogleAuthError as error:  # the session renews a token that expires just now
+            raise self._no_token(error) from None
+        except (OSError, urllib3.exceptions.HTTPError) as error:
             raise ConnectionFailedError(f"{call}: no answer ({_reason(error)}).") from None
+        if token:  # a proxy's page may repeat the request
+            content = content.replace(token.encode(), b"[token]")
         return self._answer(call, response, content)
 
     def _read(self, response: requests.Response, limit: int, until: float) -> Iterator[bytes]:

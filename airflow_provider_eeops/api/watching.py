@@ -231,4 +231,8 @@ def _differs(before: Operation | None, now: Operation) -> bool:
     """Whether a person would want to read of it: the state, or a tenth of progress."""
     if before is None or before.state != now.state:
         return True
-    return int((before.progress or 0) * 10) != int((now.progress or 0) * 10)
+    return _tenths(before) != _tenths(now)
+
+
+def _tenths(operation: Operation) -> int:
+    return int(min(max(operation.progress or 0.0, 0.0), 1.0) * 10)

@@ -121,13 +121,14 @@ def _instructions(server: EmulatorServer, key_path: Path | None) -> str:
         *("airflow", "connections", "add", "earthengine_default"),
         *("--conn-type", "earthengine", "--conn-extra", json.dumps(extra)),
     ]
+    credentials = "" if server.emulator.require_token else "None, "  # without a word it looks for Google's own
     lines = [
         f"Earth Engine emulator at {server.base_url}, projects {', '.join(server.emulator.projects)}",
         "",
         "Point a connection at it:",
         f"  {shlex.join(command)}",
         "Point Google's client at it:",
-        f"  ee.Initialize(url={server.base_url!r}, project={server.emulator.projects[0]!r})",
+        f"  ee.Initialize({credentials}url={server.base_url!r}, project={server.emulator.projects[0]!r})",
     ]
     if key_path is not None:
         lines.append(f"  with GOOGLE_APPLICATION_CREDENTIALS={shlex.quote(str(key_path.resolve()))}")

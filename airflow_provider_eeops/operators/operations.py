@@ -14,7 +14,7 @@ from airflow_provider_eeops.api.cancelling import SETTLED_OUTCOMES, cancel_opera
 from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report, listing
 from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
-from airflow_provider_eeops.api.watching import Watch
+from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.checks import require_choice, require_positive, seconds
 from airflow_provider_eeops.exceptions import CancellationFailedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
@@ -128,6 +128,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             if not parsed.names and not parsed.invalid:
                 return self._nothing(context)
             if not parsed.names:
+                push_report(context, Report(tuple(invalid_results(parsed.invalid))))
                 parsed.require_valid()
             if self.validate_only:
                 return self._validated(context, parsed)
@@ -194,7 +195,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             on_poll=self._log_changes,
             sleep=self._sleep,
         )
-        self.log.info("%s", watch.message(verdict))
+        if verdict is not Verdict.SETTLED:
+            self.log.warning("%s", watch.message(verdict))
         return report.updated(watch.report().results)
 
     def _log_changes(self, changed: Sequence[Operation]) -> None:
@@ -217,7 +219,6 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take what the trigger saw; return the report."""
-        self.log.info("%s", event["message"])
         seen = Report.from_dict(event["report"])
         requested = pull_own(context["ti"], RETURN_VALUE)
         report = seen if requested is None else Report.from_dict(requested).updated(seen.results)

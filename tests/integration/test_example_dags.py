@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.support.emulator_client import EmulatorClient
 from tests.support.local_airflow import LocalAirflow
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -59,6 +62,11 @@ def test_example_all_done_cleanup(
     airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
 ) -> None:
     run_id = runs["example_all_done_cleanup"]
+    tracked = ("example_all_done_cleanup", run_id, "export", "earthengine_operations")
+    wait_until("the export", lambda: airflow.xcom(*tracked) is not None, seconds=120)
+    pid = airflow.task_pid("example_all_done_cleanup", run_id, "export")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)  # as the out-of-memory killer does: the task can do nothing any more
     assert airflow.wait_for_run("example_all_done_cleanup", run_id) == "failed"
     assert airflow.task_states("example_all_done_cleanup", run_id) == {"export": "failed", "cancel": "success"}
     assert emulator_process.states("all-done-cleanup") == ["CANCELLED"]

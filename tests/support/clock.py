@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 
-__all__ = ["ManualClock"]
+__all__ = ["AdvancingClock", "ManualClock"]
+
+
+class AdvancingClock:
+    """The machine's clock, which a test can put forward."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def time(self) -> float:
+        return time.time() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += seconds
 
 
 class ManualClock:

@@ -92,6 +92,11 @@ class LocalAirflow:
         found = self._json("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")["task_instances"]
         return {ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else ""): ti["state"] for ti in found}
 
+    def task_pid(self, dag_id: str, run_id: str, task_id: str) -> int | None:
+        """Process id of a running task."""
+        pid = self._json("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")["pid"]
+        return None if pid is None else int(pid)
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """What a task pushed, or None."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"

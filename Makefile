@@ -1,0 +1,57 @@
+# Two commands do all set-up on a fresh machine with Python 3.11 and make: make demo, make test.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo standalone test check lint types unit integration docs format constraints clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(INSTALLED) ## Make .venv with everything the other targets need
+
+$(INSTALLED): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --editable '.[emulator]' --group dev
+	@touch $@
+
+demo: setup ## Run the main job on a real Airflow and the emulator
+	$(BIN)/python -m tests.support.demo
+
+standalone: setup ## Leave Airflow's UI and the emulator up to explore
+	$(BIN)/python -m tests.support.standalone
+
+test: lint types ## Everything: lint, types, unit, integration, examples, wheel; coverage of at least 95 %
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+check: lint types unit ## The fast inner loop
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/python -m pytest -q tests/unit
+
+integration: setup ## The tests that start a real Airflow, a real client, a clean environment
+	$(BIN)/python -m pytest tests/integration
+
+docs: setup ## Refresh the generated blocks of README.md and docs/
+	$(BIN)/python -m tests.support.docs
+
+format: setup ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: setup ## Pin the newest versions that work together
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	  --all-extras --group dev --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,44 @@
+"""A task instance with its XComs in memory, pulled as Airflow 3.3 pulls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+__all__ = ["FakeTaskInstance"]
+
+_UNSET: Any = object()
+
+
+class FakeTaskInstance:
+    """One task instance of a run; :meth:`sibling` makes the others, on the same XComs."""
+
+    def __init__(
+        self, task_id: str = "task", *, map_index: int = -1, xcoms: dict[tuple[str, int, str], Any] | None = None
+    ) -> None:
+        self.task_id = task_id
+        self.map_index = map_index
+        self.xcoms = {} if xcoms is None else xcoms
+        self.start_date = datetime.now(UTC)
+        self.task: Any = SimpleNamespace(execution_timeout=None)
+
+    def sibling(self, task_id: str, *, map_index: int = -1) -> FakeTaskInstance:
+        return FakeTaskInstance(task_id, map_index=map_index, xcoms=self.xcoms)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[self.task_id, self.map_index, key] = value
+
+    def xcom_pull(self, task_ids: str | None = None, *, key: str = "return_value", map_indexes: Any = _UNSET) -> Any:
+        task_id = task_ids or self.task_id
+        if map_indexes is not _UNSET:
+            assert not isinstance(map_indexes, Iterable)
+            return self.xcoms.get((task_id, map_indexes, key))
+        found = [self.xcoms[at] for at in sorted(self.xcoms) if at[0] == task_id and at[2] == key]
+        return found[0] if len(found) == 1 else (found or None)
+
+    @property
+    def returned(self) -> Any:
+        """What this instance pushed as its return value."""
+        return self.xcoms.get((self.task_id, self.map_index, "return_value"))

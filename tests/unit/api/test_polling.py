@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from airflow_provider_eeops.api.client import PAGE_SIZE, EarthEngineOperationsClient
+from airflow_provider_eeops.api.models import Operation, Outcome
+from airflow_provider_eeops.api.polling import in_parallel, observe, poll, wait
+from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
+from airflow_provider_eeops.emulator import Emulator, Fault
+from airflow_provider_eeops.exceptions import (
+    ConnectionFailedError,
+    CredentialsError,
+    EarthEngineError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from tests.support.clock import ManualClock
+
+Connect = Callable[..., EarthEngineOperationsClient]
+
+
+def add(emulator: Emulator, count: int, **more: Any) -> list[str]:
+    return [emulator.add_operation(**more) for _ in range(count)]
+
+
+# Calls in parallel
+
+
+def test_what_comes_of_each_call_in_order() -> None:
+    def call(name: str) -> str:
+        if name == "b":
+            raise ConnectionFailedError(name)
+        return name.upper()
+
+    found = list(in_parallel(["a", "b", "c"], call, max_concurrency=2))
+    assert [name for name, _ in found] == ["a", "b", "c"]
+    assert [found[0][1], found[2][1]] == ["A", "C"]
+    assert isinstance(found[1][1], ConnectionFailedError)
+
+
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_so_many_calls_at_once_and_no_more(most: int) -> None:
+    lock, gate = threading.Lock(), threading.Barrier(most)
+    under_way: list[int] = [0]
+    seen: list[int] = []
+
+    def call(_: str) -> None:
+        with lock:
+            under_way[0] += 1
+            seen.append(under_way[0])
+        gate.wait(timeout=10)
+        with lock:
+            under_way[0] -= 1
+
+    names = [str(number) for number in range(most * 4)]
+    assert len(list(in_parallel(names, call, max_concurrency=most))) == len(names)
+    assert max(seen) == most
+
+
+def test_left_early_it_starts_no_more_calls() -> None:
+    release = threading.Event()
+    started: list[str] = []
+
+    def call(name: str) -> None:
+        started.append(name)
+        if name != "0":
+            release.wait(timeout=10)
+
+    calls = in_parallel([str(number) for number in range(50)], call, max_concurrency=2)
+    with closing(calls):  # type: ignore[type-var]
+        assert next(calls) == ("0", None)
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("eeops"):
+            thread.join(timeout=10)
+    assert len(started) <= 3
+
+
+def test_nothing_in_parallel() -> None:
+    assert list(in_parallel([], lambda name: name, max_concurrency=4)) == []
+
+
+# One look
+
+
+def test_a_few_are_got_one_by_one(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    names = add(emulator, 20)
+    assert set(observe(client, names).operations) == set(names)
+    assert (emulator.count("get"), emulator.count("list")) == (20, 0)
+
+
+def test_many_are_listed(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    names = add(emulator, 21) + add(emulator, 2, project="two")
+    observation = observe(client, names)
+    assert set(observation.operations) == set(names)
+    assert {operation.state for operation in observation.operations.values()} == {"PENDING"}
+    assert (emulator.count("get"), emulator.count("list")) == (2, 1)
+
+
+def test_listing_stops_when_all_are_seen(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    emulator.page_size_limit = 30
+    add(emulator, 200)
+    names = add(emulator, 50)
+    assert set(observe(client, names).operations) == set(names)
+    assert (emulator.count("get"), emulator.count("list")) == (0, 2)
+    assert emulator.requests[-1].query["pageSize"] == str(PAGE_SIZE)
+
+
+def test_listing_stops_when_gets_are_no_dearer(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    emulator.page_size_limit = 1
+    names = add(emulator, 25)
+    add(emulator, 100)
+    assert set(observe(client, names).operations) == set(names)
+    assert (emulator.count("get"), emulator.count("list")) == (25, 25)
+
+
+def test_what_a_listing_does_not_show_is_got(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    names = add(emulator, 25)
+    gone = ["projects/one/operations/GONE", "projects/one/operations/AWAY"]
+    observation = observe(client, names + gone)
+    assert set(observation.operations) == set(names)
+    assert set(observation.errors) == set(gone)
+    assert all(isinstance(error, NotFoundError) for error in observation.errors.values())
+    assert (emulator.count("get"), emulator.count("list")) == (2, 1)
+
+
+def test_a_listing_may_name_the_project_by_its_number(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    names = [f"projects/one/operations/OP{number}" for number in range(21)]
+    page = {
+        "operations": [
+            {"name": f"projects/123456/operations/OP{number}", "metadata": {"state": "RUNNING"}} for number in range(21)
+        ]
+    }
+    emulator.add_fault(Fault("list", body=json.dumps(page).encode()))
+    observation = observe(client, names)
+    assert {name: operation.name for name, operation in observation.operations.items()} == dict(
+        zip(names, names, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "x", "operations/OP", "a/operations/b", "/operations/", "projects/one/operations/"]
+)
+def test_an_odd_name_in_a_listing_is_passed_over(
+    client: EarthEngineOperationsClient, emulator: Emulator, odd: str
+) -> None:
+    names = add(emulator, 21)
+    emulator.add_fault(Fault("list", body=json.dumps({"operations": [{"name": odd}]}).encode()))
+    assert set(observe(client, names).operations) == set(names)
+    assert emulator.count("get") == 21
+
+
+@pytest.mark.parametrize("fault", [{"status": 403}, {"status": 404}, {"status": 400}, {"status": 501}, {"body": b"[]"}])
+def test_a_listing_that_is_refused_says_nothing_of_the_operations(
+    client: EarthEngineOperationsClient, emulator: Emulator, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = add(emulator, 21)
+    emulator.add_fault(Fault("list", times=None, **fault))
+    observation = observe(client, names)
+    assert set(observation.operations) == set(names)
+    assert observation.errors == {}
+    assert (emulator.count("get"), emulator.count("list")) == (21, 1)
+    assert "Operations of one cannot be listed, each is asked for by itself." in caplog.text
+
+
+def test_without_the_permission_to_list(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    names = add(emulator, 21)
+    emulator.deny("earthengine.operations.list")
+    assert set(observe(client, names).operations) == set(names)
+
+
+@pytest.mark.parametrize(("status", "cls"), [(503, UnavailableError), (401, UnauthenticatedError)])
+def test_a_listing_that_failed_is_a_failed_poll(
+    client: EarthEngineOperationsClient, emulator: Emulator, status: int, cls: type[EarthEngineError]
+) -> None:
+    names = add(emulator, 21)
+    few = add(emulator, 1, project="two")
+    emulator.add_fault(Fault("list", status=status, times=None))
+    observation = observe(client, names + few)
+    assert set(observation.operations) == set(few)
+    assert {type(error) for error in observation.errors.values()} == {cls}
+    assert emulator.count("get") == 1
+
+
+def test_without_a_token_nothing_is_asked_one_by_one(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    names = add(emulator, 21)
+    emulator.add_fault(Fault("token", status=400, times=None))
+    observation = observe(client, names)
+    assert {type(error) for error in observation.errors.values()} == {CredentialsError}
+    assert set(observation.errors) == set(names)
+    assert emulator.count("token") == 1
+
+
+def test_one_error_hides_no_other_operation(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    good, denied = add(emulator, 2)
+    emulator.deny("earthengine.operations.get", name=denied)
+    observation = observe(client, [denied, good])
+    assert set(observation.operations) == {good}
+    assert isinstance(observation.errors[denied], PermissionDeniedError)
+
+
+# Polls and waits
+
+
+def test_a_poll_asks_only_for_what_is_open(
+    client: EarthEngineOperationsClient, emulator: Emulator, clock: ManualClock
+) -> None:
+    short, long = emulator.add_operation(run_seconds=1), emulator.add_operation()
+    watch = Watch((short, long, "projects/one/operations/GONE"))
+    assert {operation.state for operation in poll(client, watch)} == {"PENDING"}
+    clock.advance(20)
+    assert {operation.state for operation in poll(client, watch)} == {"SUCCEEDED", "RUNNING"}
+    assert poll(client, watch) == []
+    assert emulator.count("get") == 3 + 2 + 1
+
+
+def test_waiting_until_all_are_confirmed(
+    client: EarthEngineOperationsClient, emulator: Emulator, clock: ManualClock
+) -> None:
+    names = add(emulator, 3)
+    client.cancel_operation(names[0])
+    polls: list[list[Operation]] = []
+    watch = Watch(tuple(names))
+    verdict = wait(client, watch, poll_interval=600, on_poll=polls.append)
+    assert verdict is Verdict.SETTLED
+    assert [result.outcome for result in watch.report().results] == [
+        Outcome.CANCELLED,
+        Outcome.FINISHED_FIRST,
+        Outcome.FINISHED_FIRST,
+    ]
+    assert [[operation.state for operation in changed] for changed in polls] == [
+        ["CANCELLING", "PENDING", "PENDING"],
+        ["CANCELLED", "RUNNING", "RUNNING"],
+        ["SUCCEEDED", "SUCCEEDED"],
+    ]
+    assert [seconds for seconds in clock.sleeps if seconds > 1] == [600, 600]
+
+
+def test_waiting_ends_at_the_deadline_after_a_last_look(
+    client: EarthEngineOperationsClient, emulator: Emulator, clock: ManualClock
+) -> None:
+    (name,) = add(emulator, 1)
+    watch = Watch((name,), deadline=clock.time() + 25)
+    assert wait(client, watch, poll_interval=10) is Verdict.TIMED_OUT
+    assert [round(seconds) for seconds in clock.sleeps if seconds > 1] == [10, 10, 5]
+    assert emulator.count("get") == 4
+    assert watch.report().results[0].state == "RUNNING"
+    assert not emulator.cancel_requested(name)
+
+
+def test_waiting_ends_at_once_when_one_ends_badly(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    names = add(emulator, 1) + add(emulator, 1, run_seconds=1, ends="FAILED", error_message="Too big.")
+    watch = Watch(tuple(names), accepted_states=parse_states("SUCCEEDED"))
+    assert wait(client, watch, poll_interval=30) is Verdict.NOT_ACCEPTED
+    assert "Too big." in watch.message(Verdict.NOT_ACCEPTED)
+    assert emulator.state(names[0]) == "RUNNING"
+
+
+def test_waiting_gives_up_after_failures_in_a_row_and_cancels_nothing(
+    connected: Connect, emulator: Emulator, clock: ManualClock
+) -> None:
+    client = connected(num_retries=0)
+    (name,) = add(emulator, 1)
+    emulator.add_fault(Fault("get", status=503, times=2))
+    watch = Watch((name,), poll_failure_limit=3, deadline=clock.time() + 10_000)
+    assert wait(client, watch, poll_interval=300) is Verdict.SETTLED
+    (other,) = add(emulator, 1)
+    emulator.add_fault(Fault("get", status=503, times=None))
+    watch = Watch((other,), poll_failure_limit=3)
+    assert wait(client, watch, poll_interval=300) is Verdict.POLLS_FAILED
+    assert watch.report().results[0].outcome is Outcome.NOT_CONFIRMED
+    assert emulator.count("cancel") == 0
+
+
+def test_a_wait_that_is_stopped_between_polls(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    def stop(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait(client, Watch(tuple(add(emulator, 1))), poll_interval=10, sleep=stop)
+    assert emulator.count("get") == 1
+
+
+def test_waiting_for_nothing(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    assert wait(client, Watch(()), poll_interval=10) is Verdict.SETTLED
+    assert emulator.count() == 0

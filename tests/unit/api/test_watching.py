@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_eeops.api.models import Operation, Outcome
+from airflow_provider_eeops.api.watching import Plan, Verdict, Watch, parse_states, plan_requests
+from airflow_provider_eeops.exceptions import (
+    ConnectionFailedError,
+    EarthEngineError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProjectNotAllowedError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnexpectedAnswerError,
+    UnimplementedError,
+)
+
+A = "projects/one/operations/A"
+B = "projects/one/operations/B"
+NOW = 1000.0
+NOT_FOUND = NotFoundError("Gone.", http_status=404, status="NOT_FOUND", operation_name=A)
+BROKEN = ConnectionFailedError("No answer.")
+
+
+def names(project: str, count: int) -> tuple[str, ...]:
+    return tuple(f"projects/{project}/operations/{number}" for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "unlistable", "plan"),
+    [
+        ((), (), Plan({}, ())),
+        (names("one", 1), (), Plan({}, names("one", 1))),
+        (names("one", 20), (), Plan({}, names("one", 20))),
+        (names("one", 21), (), Plan({"one": names("one", 21)}, ())),
+        (names("one", 21), ("one",), Plan({}, names("one", 21))),
+        (names("one", 21) + names("two", 3), (), Plan({"one": names("one", 21)}, names("two", 3))),
+        (names("one", 20) + names("two", 20), (), Plan({}, names("one", 20) + names("two", 20))),
+        (
+            names("one", 30) + names("two", 30),
+            ("two",),
+            Plan({"one": names("one", 30)}, names("two", 30)),
+        ),
+    ],
+)
+def test_plan(wanted: tuple[str, ...], unlistable: tuple[str, ...], plan: Plan) -> None:
+    assert plan_requests(wanted, unlistable=unlistable) == plan
+
+
+@pytest.mark.parametrize(
+    ("states", "parsed"),
+    [
+        (None, {"SUCCEEDED", "CANCELLED", "FAILED"}),
+        ("SUCCEEDED", {"SUCCEEDED"}),
+        (["SUCCEEDED", "CANCELLED", "SUCCEEDED"], {"SUCCEEDED", "CANCELLED"}),
+        (iter(["FAILED"]), {"FAILED"}),
+    ],
+)
+def test_accepted_states(states: Any, parsed: set[str]) -> None:
+    assert parse_states(states) == parsed
+
+
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        ([], "accepted_states is empty: give one or more of CANCELLED, FAILED, SUCCEEDED"),
+        (["RUNNING"], "accepted_states has 'RUNNING': an operation ends in one of CANCELLED, FAILED, SUCCEEDED"),
+        ("succeeded", "accepted_states has 'succeeded'"),
+        ([None], "accepted_states has None"),
+    ],
+)
+def test_refused_states(states: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse_states(states)
+
+
+@pytest.mark.parametrize(
+    ("state_a", "state_b", "accepted", "deadline", "verdict"),
+    [
+        ("RUNNING", "SUCCEEDED", None, None, Verdict.WAITING),
+        ("RUNNING", "SUCCEEDED", None, NOW + 1, Verdict.WAITING),
+        ("RUNNING", "SUCCEEDED", None, NOW, Verdict.TIMED_OUT),
+        ("RUNNING", "FAILED", None, NOW - 1, Verdict.TIMED_OUT),
+        ("CANCELLING", "CANCELLING", None, None, Verdict.WAITING),
+        ("BRAND_NEW", "STATE_UNSPECIFIED", None, None, Verdict.WAITING),
+        ("CANCELLED", "FAILED", None, NOW - 1, Verdict.SETTLED),
+        ("SUCCEEDED", "SUCCEEDED", "SUCCEEDED", None, Verdict.SETTLED),
+        ("RUNNING", "FAILED", "SUCCEEDED", None, Verdict.NOT_ACCEPTED),
+        ("RUNNING", "CANCELLED", "SUCCEEDED", NOW - 1, Verdict.NOT_ACCEPTED),
+        ("SUCCEEDED", "CANCELLED", "CANCELLED", None, Verdict.NOT_ACCEPTED),
+    ],
+)
+def test_verdict(state_a: str, state_b: str, accepted: str | None, deadline: float | None, verdict: Verdict) -> None:
+    watch = Watch((A, B), deadline=deadline, accepted_states=parse_states(accepted))
+    watch.learn({A: Operation(A, state_a), B: Operation(B, state_b)}, {})
+    assert watch.verdict(now=NOW) is verdict
+
+
+def test_a_watch_of_nothing_is_settled() -> None:
+    assert Watch(()).verdict(now=NOW) is Verdict.SETTLED
+    assert Watch(()).report().results == ()
+
+
+def test_before_anything_was_seen() -> None:
+    watch = Watch((A, B), deadline=NOW + 1)
+    assert watch.pending == (A, B)
+    assert watch.verdict(now=NOW) is Verdict.WAITING
+    assert [result.outcome for result in watch.report().results] == [Outcome.NOT_CONFIRMED] * 2
+    assert [result.state for result in watch.report().results] == [None, None]
+
+
+def api_error(cls: Any, http_status: int, status: str) -> EarthEngineError:
+    return cls("Why.", http_status=http_status, status=status, operation_name=A)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (NOT_FOUND, Outcome.NOT_FOUND),
+        (api_error(PermissionDeniedError, 403, "PERMISSION_DENIED"), Outcome.PERMISSION_DENIED),
+        (api_error(UnimplementedError, 501, "UNIMPLEMENTED"), Outcome.UNSUPPORTED),
+        (api_error(InvalidArgumentError, 400, "INVALID_ARGUMENT"), Outcome.ERROR),
+        (ProjectNotAllowedError("No.", value=A), Outcome.PERMISSION_DENIED),
+    ],
+)
+def test_an_error_that_says_something_of_the_operation_settles_it(error: EarthEngineError, outcome: Outcome) -> None:
+    watch = Watch((A, B))
+    watch.learn({B: Operation(B, "SUCCEEDED")}, {A: error})
+    assert watch.pending == ()
+    assert watch.failed_polls == 0
+    assert watch.verdict(now=NOW) is Verdict.SETTLED
+    assert watch.report().results[0].outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BROKEN,
+        api_error(UnavailableError, 503, "UNAVAILABLE"),
+        api_error(UnauthenticatedError, 401, "UNAUTHENTICATED"),
+        UnexpectedAnswerError("HTML.", http_status=200),
+    ],
+)
+def test_any_other_error_makes_the_poll_a_failed_one(error: EarthEngineError) -> None:
+    watch = Watch((A, B), poll_failure_limit=2)
+    watch.learn({A: Operation(A, "RUNNING")}, {B: error})
+    assert watch.pending == (A, B)
+    assert (watch.failed_polls, watch.last_failure) == (1, error)
+    assert watch.verdict(now=NOW) is Verdict.WAITING
+    watch.learn({}, {A: error, B: error})
+    assert watch.verdict(now=NOW) is Verdict.POLLS_FAILED
+    assert [result.outcome for result in watch.report().results] == [Outcome.NOT_CONFIRMED] * 2
+    assert [result.state for result in watch.report().results] == ["RUNNING", None]
+
+
+def test_only_failures_in_a_row_count() -> None:
+    watch = Watch((A,), poll_failure_limit=2)
+    for _ in range(5):
+        watch.learn({}, {A: BROKEN})
+        assert watch.verdict(now=NOW) is Verdict.WAITING
+        watch.learn({A: Operation(A, "RUNNING")}, {})
+        assert (watch.failed_polls, watch.last_failure) == (0, None)
+
+
+def test_failed_polls_settle_nothing_but_do_not_hide_an_end() -> None:
+    watch = Watch((A, B), poll_failure_limit=1, accepted_states=parse_states("SUCCEEDED"))
+    watch.learn({A: Operation(A, "FAILED")}, {B: BROKEN})
+    assert watch.verdict(now=NOW) is Verdict.NOT_ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        (None, Operation(A, "PENDING"), True),
+        (Operation(A, "PENDING"), Operation(A, "PENDING"), False),
+        (Operation(A, "PENDING"), Operation(A, "RUNNING"), True),
+        (Operation(A, "RUNNING", progress=0.11), Operation(A, "RUNNING", progress=0.19), False),
+        (Operation(A, "RUNNING", progress=0.19), Operation(A, "RUNNING", progress=0.21), True),
+        (Operation(A, "RUNNING"), Operation(A, "RUNNING", progress=0.05), False),
+        (Operation(A, "RUNNING", progress=0.5), Operation(A, "RUNNING"), True),
+        (Operation(A, "RUNNING", progress=1e308), Operation(A, "RUNNING", progress=1.0), False),
+        (Operation(A, "RUNNING", progress=-5.0), Operation(A, "RUNNING"), False),
+    ],
+)
+def test_what_a_person_would_want_to_read_of(before: Operation | None, now: Operation, changed: bool) -> None:
+    watch = Watch((A,))
+    if before is not None:
+        watch.learn({A: before}, {})
+    assert watch.learn({A: now}, {}) == ([now] if changed else [])
+    assert watch.operations[A] is now
+
+
+@pytest.mark.parametrize(
+    ("deadline", "now", "wait"),
+    [
+        (None, NOW, 10.0),
+        (NOW + 100, NOW, 10.0),
+        (NOW + 4, NOW, 4.0),
+        (NOW, NOW, 0.0),
+        (NOW, NOW + 3600, 0.0),
+        (NOW + 4, NOW - 3600, 10.0),
+    ],
+)
+def test_wait_before_poll_ends_at_the_deadline_whatever_the_clock_does(
+    deadline: float | None, now: float, wait: float
+) -> None:
+    assert Watch((A,), deadline=deadline).wait_before_poll(now=now, poll_interval=10.0) == wait
+
+
+def test_report_says_only_what_was_seen() -> None:
+    c, d = "projects/one/operations/C", "projects/one/operations/D"
+    watch = Watch((A, B, c, d))
+    watch.learn({A: Operation(A, "RUNNING")}, {})
+    watch.learn(
+        {
+            B: Operation(B, "CANCELLED", error_code=1, error_message="Cancelled."),
+            c: Operation(c, "SUCCEEDED"),
+            d: Operation(d, "CANCELLING"),
+        },
+        {A: NOT_FOUND},
+    )
+    assert [str(result) for result in watch.report().results] == [
+        f"{A}: not found (RUNNING): HTTP 404 NOT_FOUND: Gone.",
+        f"{B}: cancelled (CANCELLED): Cancelled.",
+        f"{c}: finished first (SUCCEEDED)",
+        f"{d}: not confirmed in time (CANCELLING)",
+    ]
+
+
+def learned(*operations: Operation, errors: dict[str, EarthEngineError] | None = None, **more: Any) -> Watch:
+    watch = Watch((A, B), **more)
+    watch.learn({operation.name: operation for operation in operations}, errors or {})
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("watch", "verdict", "text"),
+    [
+        (
+            learned(Operation(A, "SUCCEEDED"), Operation(B, "CANCELLED")),
+            Verdict.SETTLED,
+            "2 operations: 1 cancelled, 1 finished first",
+        ),
+        (
+            learned(Operation(B, "SUCCEEDED"), errors={A: NOT_FOUND}),
+            Verdict.SETTLED,
+            f"2 operations: 1 finished first, 1 not found\n- {A}: not found: HTTP 404 NOT_FOUND: Gone.",
+        ),
+        (
+            learned(
+                Operation(A, "FAILED", error_message="Too big."),
+                Operation(B, "RUNNING"),
+                accepted_states=parse_states(["SUCCEEDED", "CANCELLED"]),
+            ),
+            Verdict.NOT_ACCEPTED,
+            (
+                "1 of 2 operations: 1 finished first, 1 not confirmed in time. Not CANCELLED or SUCCEEDED:\n"
+                f"- {A}: finished first (FAILED): Too big."
+            ),
+        ),
+        (
+            learned(Operation(A, "RUNNING"), Operation(B, "SUCCEEDED")),
+            Verdict.TIMED_OUT,
+            f"1 of 2 not confirmed in time:\n- {A}: not confirmed in time (RUNNING)",
+        ),
+        (
+            learned(Operation(A, "RUNNING"), errors={B: BROKEN}),
+            Verdict.POLLS_FAILED,
+            (
+                "1 polls in a row failed, the last with: No answer.\n2 of 2 not confirmed, as last seen:\n"
+                f"- {A}: not confirmed in time (RUNNING): last poll: No answer.\n"
+                f"- {B}: not confirmed in time: last poll: No answer."
+            ),
+        ),
+    ],
+)
+def test_message(watch: Watch, verdict: Verdict, text: str) -> None:
+    assert watch.message(verdict) == text

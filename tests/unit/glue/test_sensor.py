@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    Context,
+    TaskDeferred,
+)
+
+from airflow_provider_eeops.emulator import Emulator, Fault
+from airflow_provider_eeops.exceptions import InvalidOperationNameError, NotConfirmedError
+from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
+from tests.support.clock import AdvancingClock
+from tests.support.task_instance import FakeTaskInstance
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+GONE = "projects/one/operations/GONE"
+SUCCEEDED = {"SUCCEEDED"}
+
+
+def sensor(**parameters: Any) -> EarthEngineOperationsSensor:
+    return EarthEngineOperationsSensor(
+        task_id="task", **({"poke_interval": 0.02, "timeout": 20, "deferrable": False} | parameters)
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"accepted_states": {"DONE"}}, "'DONE'"),
+        ({"accepted_states": "RUNNING"}, "'RUNNING'"),
+        ({"accepted_states": []}, "empty"),
+        ({"if_not_found": "skip"}, "if_not_found is 'skip'"),
+        ({"if_empty": "?"}, "if_empty"),
+        ({"poll_failure_limit": 0}, "poll_failure_limit is 0"),
+        ({"max_concurrency": -1}, "max_concurrency is -1"),
+        ({"timeout": -5}, "timeout"),
+    ],
+)
+def test_a_wrong_parameter_is_named_at_parse_time(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sensor(operations="A", **parameters)
+
+
+def test_template_fields_are_attributes() -> None:
+    made = sensor(operations="A")
+    assert [hasattr(made, name) for name in made.template_fields] == [True] * len(made.template_fields)
+
+
+def test_waits_until_every_operation_is_confirmed(emulator: Emulator, clock: AdvancingClock, context: Context) -> None:
+    names = [emulator.add_operation(), emulator.add_operation(cancelled=True)]
+    waiting = sensor(operations=names)
+    assert not waiting.poke(context)
+    clock.advance(1000)
+    report = waiting.execute(context)
+    assert [op["outcome"] for op in report["operations"]] == ["finished_first", "cancelled"]
+    assert emulator.count("get", names[0]) == 2
+    assert emulator.count("get", names[1]) == 1, "what is confirmed is not asked about again"
+
+
+def test_takes_the_report_of_the_cancel_operator(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation(finished=True)
+    report = sensor(operations={"counts": {"cancel_requested": 1}, "operations": [{"name": name}]}).execute(context)
+    assert report["counts"] == {"finished_first": 1}
+
+
+def test_a_state_that_is_not_accepted_fails_at_once_without_retries(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    running = emulator.add_operation()
+    failed = emulator.add_operation(ends="FAILED", finished=True, error_message="Export too large.")
+    with pytest.raises(AirflowFailException, match=f"{failed}: finished first .FAILED.: Export too large"):
+        sensor(operations=[running, failed], accepted_states=SUCCEEDED).execute(context)
+    assert ti.returned["counts"] == {"finished_first": 1, "not_confirmed_in_time": 1}
+
+
+def test_a_cancelled_export_is_not_a_success(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation(cancelled=True)
+    with pytest.raises(AirflowFailException, match=f"{name}: cancelled"):
+        sensor(operations=name, accepted_states=SUCCEEDED).execute(context)
+
+
+def test_soft_fail_skips_instead(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
+    name = emulator.add_operation(cancelled=True)
+    for deferrable in (False, True):
+        with pytest.raises(AirflowSkipException):
+            sensor(operations=name, accepted_states=SUCCEEDED, soft_fail=True, deferrable=deferrable).execute(context)
+        assert ti.returned["counts"] == {"cancelled": 1}
+
+
+def test_the_report_is_there_after_a_timeout(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
+    name = emulator.add_operation()
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(operations=name, timeout=0.1).execute(context)
+    assert ti.returned["operations"][0]["state"] == "RUNNING"
+    assert ti.returned["counts"] == {"not_confirmed_in_time": 1}
+
+
+def test_an_operation_that_is_not_found_fails_or_is_ignored(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation(finished=True)
+    with pytest.raises(NotConfirmedError, match=f"{GONE}: not found"):
+        sensor(operations=[name, GONE]).execute(context)
+    report = sensor(operations=[name, GONE], if_not_found="ignore").execute(context)
+    assert report["counts"] == {"finished_first": 1, "not_found": 1}
+
+
+def test_an_operation_that_may_not_be_read_fails(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation()
+    emulator.deny("earthengine.operations.get", name=name)
+    with pytest.raises(NotConfirmedError, match=f"{name}: permission denied"):
+        sensor(operations=name, if_not_found="ignore").execute(context)
+
+
+def test_failed_polls_are_tolerated_up_to_the_limit(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation(finished=True)
+    emulator.add_fault(Fault("get", status=409, times=2))
+    assert sensor(operations=name, poll_failure_limit=3).execute(context)["counts"] == {"finished_first": 1}
+
+
+def test_a_run_of_failed_polls_fails_the_task_saying_what_was_last_seen(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    name = emulator.add_operation()
+    waiting = sensor(operations=name, poll_failure_limit=2)
+    assert not waiting.poke(context)
+    emulator.add_fault(Fault("get", status=409, message="Busy.", times=None))
+    with pytest.raises(NotConfirmedError, match=r"2 polls in a row failed(.|\n)*Busy(.|\n)*RUNNING"):
+        waiting.execute(context)
+    assert ti.returned["counts"] == {"not_confirmed_in_time": 1}
+
+
+def test_an_empty_list_fails_unless_told_otherwise(emulator: Emulator, context: Context) -> None:
+    with pytest.raises(AirflowFailException, match="empty"):
+        sensor(operations=[]).execute(context)
+    with pytest.raises(AirflowSkipException, match="empty"):
+        sensor(operations="None", if_empty="skip").execute(context)
+    assert sensor(operations=[None], if_empty="ignore").execute(context) == {"counts": {}, "operations": []}
+    assert emulator.requests == []
+
+
+def test_one_bad_value_is_refused_before_a_request(emulator: Emulator, context: Context) -> None:
+    with pytest.raises(InvalidOperationNameError, match="a b"):
+        sensor(operations=[emulator.add_operation(), "a b"]).execute(context)
+    assert emulator.requests == []
+
+
+def test_progress_is_logged_only_when_something_changed(
+    emulator: Emulator, context: Context, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    name = emulator.add_operation()
+    waiting = sensor(operations=name)
+    for _ in range(3):
+        waiting.poke(context)
+    waiting._get_hook().close()
+    out = capsys.readouterr()
+    assert (caplog.text + out.out + out.err).count(f"{name}: RUNNING") == 1
+
+
+def test_a_kill_ends_the_wait_at_the_next_poke(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation()
+    waiting = sensor(operations=name)
+    waiting.on_kill()
+    with pytest.raises(NotConfirmedError, match="killed"):
+        waiting.execute(context)
+    assert emulator.count("cancel") == 0
+
+
+# Deferred
+
+
+def deferred(task: EarthEngineOperationsSensor, context: Context) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        task.execute(context)
+    return caught.value
+
+
+def test_defers_with_all_it_was_told(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation()
+    waiting = sensor(
+        operations=name,
+        deferrable=True,
+        accepted_states=SUCCEEDED,
+        poke_interval=7,
+        poll_failure_limit=4,
+        max_concurrency=2,
+        impersonation_chain=("sa@one.example",),
+    )
+    _, arguments = deferred(waiting, context).trigger.serialize()
+    deadline = arguments.pop("deadline")
+    assert arguments == {
+        "operations": [name],
+        "earthengine_conn_id": "earthengine_default",
+        "impersonation_chain": ["sa@one.example"],
+        "poll_interval": 7,
+        "accepted_states": ["SUCCEEDED"],
+        "poll_failure_limit": 4,
+        "max_concurrency": 2,
+    }
+    assert deadline == pytest.approx(datetime.now(UTC).timestamp() + 20, abs=10)
+
+
+def test_what_is_confirmed_already_needs_no_trigger(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation(finished=True)
+    assert sensor(operations=name, deferrable=True).execute(context)["counts"] == {"finished_first": 1}
+
+
+def test_a_failure_seen_before_deferring_fails_at_once(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation(cancelled=True)
+    with pytest.raises(AirflowFailException):
+        sensor(operations=name, deferrable=True, accepted_states=SUCCEEDED).execute(context)
+
+
+def event(verdict: str, outcome: str, state: str) -> dict[str, Any]:
+    operation = {
+        "name": "projects/one/operations/A",
+        "outcome": outcome,
+        "state": state,
+        "error_code": None,
+        "error_message": None,
+    }
+    return {"verdict": verdict, "message": "as seen", "report": {"operations": [operation]}}
+
+
+def test_resumes_with_the_report(context: Context) -> None:
+    report = sensor(operations="A").execute_complete(context, event("settled", "cancelled", "CANCELLED"))
+    assert report["counts"] == {"cancelled": 1}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome", "error"),
+    [
+        ("not_accepted", "finished_first", AirflowFailException),
+        ("timed_out", "not_confirmed_in_time", AirflowSensorTimeout),
+        ("polls_failed", "not_confirmed_in_time", NotConfirmedError),
+        ("settled", "not_found", NotConfirmedError),
+        ("settled", "permission_denied", NotConfirmedError),
+    ],
+)
+def test_resumes_with_the_error_that_the_verdict_means(
+    verdict: str, outcome: str, error: type[Exception], context: Context, ti: FakeTaskInstance
+) -> None:
+    with pytest.raises(error, match="as seen"):
+        sensor(operations="A").execute_complete(context, event(verdict, outcome, "RUNNING"))
+    assert ti.returned["counts"] == {outcome: 1}
+
+
+def test_a_deadline_set_by_execution_timeout_can_be_retried(context: Context) -> None:
+    waiting = sensor(operations="A", execution_timeout=timedelta(seconds=5))
+    with pytest.raises(NotConfirmedError, match="execution_timeout"):
+        waiting.execute_complete(context, event("timed_out", "not_confirmed_in_time", "RUNNING"))
