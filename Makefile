@@ -25,7 +25,8 @@ standalone: setup ## Leave Airflow's UI and the emulator up to explore
 	$(BIN)/python -m tests.support.standalone
 
 test: lint types ## Everything: lint, types, unit, integration, examples, wheel; coverage of at least 95 %
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit
+	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
 
 check: lint types unit ## The fast inner loop
 
@@ -37,7 +38,7 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n auto tests/unit
 
 integration: setup ## The tests that start a real Airflow, a real client, a clean environment
 	$(BIN)/python -m pytest tests/integration

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
-from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report
+from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report, counted
+from airflow_provider_eeops.api.policies import SETTLED
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, in_parallel, observe
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.exceptions import (
@@ -34,9 +35,6 @@ class _Logger(Protocol):
 
     def error(self, message: str, /, *args: Any) -> Any: ...
 
-
-SETTLED_OUTCOMES = frozenset({Outcome.CANCELLED, Outcome.CANCEL_REQUESTED, Outcome.FINISHED_FIRST, Outcome.NOT_FOUND})
-"""Outcomes after which there is nothing left to ask for."""
 
 # After these the request may have taken effect, or had none left to take: only a GET tells.
 _UNCLEAR = (FailedPreconditionError, ConnectionFailedError, UnavailableError, UnexpectedAnswerError)
@@ -97,12 +95,12 @@ def cancel_in_haste(
     :param because: what happened to the task, to begin the log with.
     :param invalid: values that were no operations; they are logged.
     """
-    log.info("%s Requesting cancellation of %d operations.", because, len(names))
+    log.info("%s Requesting cancellation of %s.", because, counted(len(names)))
     report = cancel_operations(
         client.within(KILL_BUDGET), names, invalid=invalid, max_concurrency=KILL_CONCURRENCY, look_after=False
     )
     for result in report.results:
-        (log.info if result.outcome in SETTLED_OUTCOMES else log.error)("%s", result)
+        (log.info if result.outcome in SETTLED else log.error)("%s", result)
     return report
 
 

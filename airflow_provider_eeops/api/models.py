@@ -19,7 +19,16 @@ from airflow_provider_eeops.exceptions import (
     UnimplementedError,
 )
 
-__all__ = ["TERMINAL_STATES", "Operation", "OperationResult", "OperationState", "Outcome", "Report", "listing"]
+__all__ = [
+    "TERMINAL_STATES",
+    "Operation",
+    "OperationResult",
+    "OperationState",
+    "Outcome",
+    "Report",
+    "counted",
+    "listing",
+]
 
 
 class OperationState(StrEnum):
@@ -265,11 +274,15 @@ class Report:
         return {outcome.value: found[outcome] for outcome in Outcome if found[outcome]}
 
     @property
+    def total(self) -> str:
+        """The number of operations in words: ``3 operations``."""
+        return counted(len(self.results))
+
+    @property
     def summary(self) -> str:
         """The counts in words: ``3 operations: 2 cancelled, 1 not found``."""
-        total = len(self.results)
         parts = [f"{count} {Outcome(outcome).words}" for outcome, count in self.counts.items()]
-        return f"{total} operation{'' if total == 1 else 's'}" + (": " + ", ".join(parts) if parts else "")
+        return self.total + (": " + ", ".join(parts) if parts else "")
 
     def having(self, *outcomes: Outcome) -> tuple[OperationResult, ...]:
         """Results with one of these outcomes."""
@@ -312,6 +325,14 @@ class Report:
                 for item in data["operations"]
             )
         )
+
+
+def counted(number: int) -> str:
+    """Say how many operations, as ``1 operation`` or ``2 operations``.
+
+    :param number: how many.
+    """
+    return f"{number} operation{'' if number == 1 else 's'}"
 
 
 def listing(results: Sequence[OperationResult], *, most: int = 100) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_eeops.api.models import Operation
+from airflow_provider_eeops.api.models import Operation, Report
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, ProjectNotAllowedError
 
 __all__ = [
@@ -141,7 +141,7 @@ def _show(value: Any) -> str:
         return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}... ({len(value)} characters)"
     if isinstance(value, (int, float)):
         try:
-            return repr(value)[:_SHOWN]
+            return f"the number {value!r}"[:_SHOWN]
         except ValueError:  # an int of more digits than Python prints
             return "an integer of thousands of digits"
     return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
@@ -186,6 +186,8 @@ class _Parser:
             self._mapping(value)
         elif isinstance(value, Operation):
             self._add(value.name)
+        elif isinstance(value, Report):
+            self._enter(value, [result.name for result in value.results])
         elif _is_ee_task(value):
             self._add(_name_of_ee_task(value))
         elif (items := _items(value)) is not None:

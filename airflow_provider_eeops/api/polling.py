@@ -30,10 +30,12 @@ class Observation:
 
     :param operations: what was seen, by name.
     :param errors: what was met instead, by name.
+    :param unlistable: projects whose listing was refused.
     """
 
     operations: dict[str, Operation] = field(default_factory=dict)
     errors: dict[str, EarthEngineError] = field(default_factory=dict)
+    unlistable: set[str] = field(default_factory=set)
 
     def take(self, name: str, seen: Operation | EarthEngineError) -> None:
         """Note what was seen or met."""
@@ -76,16 +78,18 @@ def observe(
     client: EarthEngineOperationsClient,
     names: Collection[str],
     *,
+    unlistable: Collection[str] = (),
     max_concurrency: int = DEFAULT_CONCURRENCY,
 ) -> Observation:
     """Ask once for the state of each operation.
 
     :param client: whom to ask.
     :param names: operation names.
+    :param unlistable: projects known to refuse a listing.
     :param max_concurrency: requests at once.
     """
     observation = Observation()
-    plan = plan_requests(names)
+    plan = plan_requests(names, unlistable=unlistable)
     gets = list(plan.gets)
     for project_id, wanted in plan.listings.items():
         try:
@@ -96,6 +100,7 @@ def observe(
                 continue
             # What a listing is refused with says nothing of the operations: a 404 is not theirs.
             log.warning("Operations of %s cannot be listed, each is asked for by itself. %s", project_id, error)
+            observation.unlistable.add(project_id)
             found = {}
         observation.operations.update(found)
         gets.extend(name for name in wanted if name not in found)
@@ -130,7 +135,8 @@ def poll(
     :param watch: the watch; it takes in what was seen.
     :param max_concurrency: requests at once.
     """
-    observation = observe(client, watch.pending, max_concurrency=max_concurrency)
+    observation = observe(client, watch.pending, unlistable=watch.unlistable, max_concurrency=max_concurrency)
+    watch.unlistable |= observation.unlistable
     return watch.learn(observation.operations, observation.errors)
 
 

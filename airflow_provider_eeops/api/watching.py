@@ -124,6 +124,8 @@ class Watch:
     poll_failure_limit: int = 10
     operations: dict[str, Operation] = field(default_factory=dict, init=False)
     errors: dict[str, EarthEngineError] = field(default_factory=dict, init=False)
+    unlistable: set[str] = field(default_factory=set, init=False)
+    """Projects whose listing was refused."""
     failed_polls: int = field(default=0, init=False)
     last_failure: EarthEngineError | None = field(default=None, init=False)
 
@@ -200,14 +202,14 @@ class Watch:
         if verdict is Verdict.NOT_ACCEPTED:
             concerned = [result for result in report.results if result.name in {o.name for o in self.not_accepted}]
             wanted = " or ".join(sorted(self.accepted_states))
-            return f"{len(concerned)} of {report.summary}. Not {wanted}:\n{listing(concerned)}"
+            return f"{len(concerned)} of {report.total} ended in another state than {wanted}:\n{listing(concerned)}"
         open_ = report.having(Outcome.NOT_CONFIRMED)
         if verdict is Verdict.TIMED_OUT:
-            return f"{len(open_)} of {len(self.names)} not confirmed in time:\n{listing(open_)}"
+            return f"{len(open_)} of {report.total} not confirmed in time:\n{listing(open_)}"
         if verdict is Verdict.POLLS_FAILED:
             return (
                 f"{self.failed_polls} polls in a row failed, the last with: {self.last_failure}\n"
-                f"{len(open_)} of {len(self.names)} not confirmed, as last seen:\n{listing(open_)}"
+                f"{len(open_)} of {report.total} not confirmed, as last seen:\n{listing(open_)}"
             )
         unanswered = [result for result in report.results if result.name in self.errors]
         return report.summary + (f"\n{listing(unanswered)}" if unanswered else "")

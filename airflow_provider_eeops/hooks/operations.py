@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_eeops.api.cancelling import cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
 from airflow_provider_eeops.api.names import ParsedNames, check_project_id, parse_operation_names
+from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
@@ -262,7 +263,7 @@ class EarthEngineOperationsHook(BaseHook):
         report = watch.report()
         if verdict is Verdict.NOT_ACCEPTED:
             raise OperationsFailedError(watch.message(verdict), report=report)
-        if verdict is not Verdict.SETTLED or watch.errors:
+        if verdict is not Verdict.SETTLED or not_confirmed(report, if_not_found="fail"):
             raise NotConfirmedError(watch.message(verdict), report=report)
         return report
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, conf
 
-from airflow_provider_eeops.api.cancelling import SETTLED_OUTCOMES, cancel_operations, invalid_results
-from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report, listing
+from airflow_provider_eeops.api.cancelling import cancel_operations, invalid_results
+from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report, counted, listing
 from airflow_provider_eeops.api.names import ParsedNames
+from airflow_provider_eeops.api.policies import failed_to_cancel, nothing_was_left
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
 from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.checks import require_choice, require_positive, seconds
@@ -132,7 +133,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
                 parsed.require_valid()
             if self.validate_only:
                 return self._validated(context, parsed)
-            self.log.info("Requesting cancellation of %d operations.", len(parsed.names))
+            self.log.info("Requesting cancellation of %s.", counted(len(parsed.names)))
             report = cancel_operations(
                 hook.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=self.max_concurrency
             )
@@ -225,19 +226,13 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         return self._finish(context, report)
 
     def _finish(self, context: Context, report: Report) -> dict[str, Any]:
-        accepted = set(SETTLED_OUTCOMES)
-        if self.if_not_found == "fail":
-            accepted.remove(Outcome.NOT_FOUND)
-        if self.if_finished == "fail":
-            accepted.remove(Outcome.FINISHED_FIRST)
-        failures = [result for result in report.results if result.outcome not in accepted]
+        failures = failed_to_cancel(report, if_finished=self.if_finished, if_not_found=self.if_not_found)
         if failures:
             push_report(context, report)
             raise CancellationFailedError(
-                f"{len(failures)} of {report.summary}. Failed:\n{listing(failures)}", report=report
+                f"{len(failures)} of {report.summary}; failed:\n{listing(failures)}", report=report
             )
-        nothing_left = not report.having(Outcome.CANCELLED, Outcome.CANCEL_REQUESTED)
-        if self.if_finished == "skip" and nothing_left and report.having(Outcome.FINISHED_FIRST):
+        if self.if_finished == "skip" and nothing_was_left(report):
             push_report(context, report)
             raise AirflowSkipException(f"Nothing was left to cancel. {report.summary}")
         self.log.info("%s", report.summary)

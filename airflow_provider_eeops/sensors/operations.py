@@ -15,7 +15,8 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_eeops.api.models import Outcome, Report
+from airflow_provider_eeops.api.models import Report
+from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_choice, require_positive
@@ -193,9 +194,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
                 raise NotConfirmedError(f"execution_timeout: {message}", report=report)
             raise AirflowSensorTimeout(message)
-        tolerated = {Outcome.NOT_FOUND} if self.if_not_found == "ignore" else set()
-        unanswered = set(Outcome) - {Outcome.CANCELLED, Outcome.FINISHED_FIRST} - tolerated
-        if verdict is Verdict.POLLS_FAILED or report.having(*unanswered):
+        if verdict is Verdict.POLLS_FAILED or not_confirmed(report, if_not_found=self.if_not_found):
             raise NotConfirmedError(message, report=report)
         self.log.info("%s", message)
         return report.to_dict()

@@ -404,3 +404,8 @@ def test_any_input_gives_safe_names_or_refusals(value: Any, form: Callable[[Any]
 @given(payload=st.dictionaries(st.text(max_size=5), ANYTHING, max_size=4))
 def test_a_name_in_a_mapping_wins(payload: Mapping[str, Any]) -> None:
     assert parse_operation_names({**payload, "name": A}).names == [A]
+
+
+def test_a_report_is_taken_as_it_is() -> None:
+    report = Report((OperationResult("projects/one/operations/A", Outcome.CANCEL_REQUESTED),))
+    assert parse_operation_names([report, report.to_dict()]).names == ["projects/one/operations/A"]

@@ -292,3 +292,11 @@ def test_a_wait_that_is_stopped_between_polls(client: EarthEngineOperationsClien
 def test_waiting_for_nothing(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
     assert wait(client, Watch(()), poll_interval=10) is Verdict.SETTLED
     assert emulator.count() == 0
+
+
+def test_a_watch_asks_for_a_refused_listing_once(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    emulator.deny("earthengine.operations.list")
+    watch = Watch(tuple(emulator.add_operation() for _ in range(21)))
+    for _ in range(3):
+        poll(client, watch)
+    assert (emulator.count("list"), emulator.count("get")) == (1, 63)

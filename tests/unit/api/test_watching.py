@@ -258,20 +258,20 @@ def learned(*operations: Operation, errors: dict[str, EarthEngineError] | None =
             ),
             Verdict.NOT_ACCEPTED,
             (
-                "1 of 2 operations: 1 finished first, 1 not confirmed in time. Not CANCELLED or SUCCEEDED:\n"
+                "1 of 2 operations ended in another state than CANCELLED or SUCCEEDED:\n"
                 f"- {A}: finished first (FAILED): Too big."
             ),
         ),
         (
             learned(Operation(A, "RUNNING"), Operation(B, "SUCCEEDED")),
             Verdict.TIMED_OUT,
-            f"1 of 2 not confirmed in time:\n- {A}: not confirmed in time (RUNNING)",
+            f"1 of 2 operations not confirmed in time:\n- {A}: not confirmed in time (RUNNING)",
         ),
         (
             learned(Operation(A, "RUNNING"), errors={B: BROKEN}),
             Verdict.POLLS_FAILED,
             (
-                "1 polls in a row failed, the last with: No answer.\n2 of 2 not confirmed, as last seen:\n"
+                "1 polls in a row failed, the last with: No answer.\n2 of 2 operations not confirmed, as last seen:\n"
                 f"- {A}: not confirmed in time (RUNNING): last poll: No answer.\n"
                 f"- {B}: not confirmed in time: last poll: No answer."
             ),

@@ -107,9 +107,7 @@ def test_every_operation_is_tried_before_the_task_fails(
     assert pickle.loads(pickle.dumps(caught.value)).report == caught.value.report
 
 
-def test_without_one_valid_name_no_request_is_made(
-    emulator: Emulator, context: Context, ti: FakeTaskInstance
-) -> None:
+def test_without_one_valid_name_no_request_is_made(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     with pytest.raises(InvalidOperationNameError, match="2 values"):
         operator(operations=["a b", "{{ nonsense"]).execute(context)
     assert emulator.requests == []

@@ -72,11 +72,12 @@ def test_every_parameter_of_the_form_is_read() -> None:
     assert Settings.from_extras(extras).unknown == ()
 
 
-def test_runtime_dependencies_are_the_four_of_the_design() -> None:
+def test_runtime_dependencies_are_few_and_light() -> None:
     required = [each.split(";")[0] for each in distribution(DISTRIBUTION).requires or [] if "extra ==" not in each]
     assert sorted(each.split(">")[0].strip() for each in required) == [
         "apache-airflow",
         "apache-airflow-providers-common-compat",
         "google-auth",
         "requests",
+        "urllib3",
     ]
