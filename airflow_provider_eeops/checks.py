@@ -6,7 +6,9 @@ import math
 from collections.abc import Collection
 from datetime import timedelta
 
-__all__ = ["require_choice", "require_positive", "seconds"]
+from airflow_provider_eeops.exceptions import InvalidInputError
+
+__all__ = ["require_choice", "require_count", "require_moment", "require_positive", "seconds"]
 
 
 def require_positive(name: str, value: float) -> float:
@@ -14,10 +16,34 @@ def require_positive(name: str, value: float) -> float:
 
     :param name: the parameter.
     :param value: its value.
-    :raises ValueError: naming both.
+    :raises InvalidInputError: naming both.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name} is {value!r}: it must be a number greater than 0")
+    if not _is_finite(value) or value <= 0:
+        raise InvalidInputError(f"{name} is {value!r}: it must be a number greater than 0")
+    return value
+
+
+def require_count(name: str, value: float) -> int:
+    """Return a whole number of at least 1.
+
+    :param name: the parameter.
+    :param value: its value.
+    :raises InvalidInputError: naming both.
+    """
+    if not _is_finite(value) or value < 1 or value != int(value):
+        raise InvalidInputError(f"{name} is {value!r}: it must be a whole number of at least 1")
+    return int(value)
+
+
+def require_moment(name: str, value: float | None) -> float | None:
+    """Return seconds since the epoch; None means never.
+
+    :param name: the parameter.
+    :param value: its value.
+    :raises InvalidInputError: naming both.
+    """
+    if value is not None and not _is_finite(value):
+        raise InvalidInputError(f"{name} is {value!r}: it must be seconds since the epoch, or None")
     return value
 
 
@@ -26,7 +52,7 @@ def seconds(name: str, value: float | timedelta | None) -> float | None:
 
     :param name: the parameter.
     :param value: seconds, or a timedelta.
-    :raises ValueError: it is not greater than 0.
+    :raises InvalidInputError: it is not greater than 0.
     """
     if value is None:
         return None
@@ -39,8 +65,13 @@ def require_choice(name: str, value: str, choices: Collection[str]) -> str:
     :param name: the parameter.
     :param value: its value.
     :param choices: what it may be.
-    :raises ValueError: naming all of these.
+    :raises InvalidInputError: naming all of these.
     """
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}")
+        raise InvalidInputError(f"{name} is {value!r}: it must be one of {', '.join(map(repr, choices))}")
     return value
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a number; True and False are none, though Python counts with them."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

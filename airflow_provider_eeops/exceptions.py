@@ -19,6 +19,7 @@
     │   ├── QuotaExceededError              429                                      (retryable)
     │   ├── UnimplementedError              501
     │   └── UnavailableError                408, 500, 502, 503, 504                  (retryable)
+    ├── TaskKilledError                 the task that owns the operations was asked to stop
     └── OperationsError                     carries the report of what became of each operation
         ├── CancellationFailedError         some could not be cancelled
         ├── OperationsFailedError           some ended in a state that was not accepted
@@ -54,6 +55,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProjectNotAllowedError",
     "QuotaExceededError",
+    "TaskKilledError",
     "UnauthenticatedError",
     "UnavailableError",
     "UnexpectedAnswerError",
@@ -294,6 +296,15 @@ class UnavailableError(ApiError):
     def retryable(self) -> bool:
         """Always."""
         return True
+
+
+class TaskKilledError(EarthEngineError):
+    """The task that owns the operations was asked to stop."""
+
+    @property
+    def code(self) -> int:
+        """ABORTED."""
+        return CODES["ABORTED"]
 
 
 class OperationsError(EarthEngineError):

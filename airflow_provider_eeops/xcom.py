@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_eeops.api.names import ParsedNames
+from airflow_provider_eeops.exceptions import InvalidOperationNameError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 
 if TYPE_CHECKING:
@@ -37,10 +39,19 @@ def push_operations(ti: Any, names: Sequence[str]) -> None:
 def push_report(context: Context, report: Report) -> None:
     """Push a report as the task's return value now, as a task that fails, skips or defers returns nothing.
 
+    A task that was told ``do_xcom_push=False`` pushes none. What goes wrong here is logged: it must not hide why the
+    task fails.
+
     :param context: the task's context.
     :param report: the report.
     """
-    context["ti"].xcom_push(key=RETURN_VALUE, value=report.to_dict())
+    ti: Any = context["ti"]
+    if not getattr(ti.task, "do_xcom_push", True):
+        return
+    try:
+        ti.xcom_push(key=RETURN_VALUE, value=report.to_dict())
+    except Exception:
+        log.exception("The report could not be pushed to XCom.")
 
 
 def pull_own(ti: Any, key: str = OPERATIONS_KEY) -> Any:
@@ -57,24 +68,52 @@ def pull_from_tasks(
 ) -> ParsedNames:
     """Pull the operations that upstream tasks pushed, failed or not, all mapped instances.
 
+    From a task in the mapped task group that the pulling task is in too, only what the same instance of the group
+    pushed. A task that the DAG does not have is in the result as invalid.
+
     :param ti: the pulling task instance.
     :param task_ids: the upstream tasks.
     :param hook: reads the names.
     :param key: XCom key. Default: both ``return_value`` and :data:`OPERATIONS_KEY`. Where a task has the latter, the
         former may be anything: only operation names in it count.
     """
-    ids = [task_ids] if isinstance(task_ids, str) else list(task_ids)
-    if key is not None:
-        return hook.parse([ti.xcom_pull(task_ids=task_id, key=key) for task_id in ids])
     found: list[Any] = []
-    for task_id in ids:
-        returned = ti.xcom_pull(task_ids=task_id, key=RETURN_VALUE)
-        tracked = ti.xcom_pull(task_ids=task_id, key=OPERATIONS_KEY)
-        if hook.parse(tracked).names:
-            certain = hook.parse(returned, accept_ids=False)
-            if certain.invalid:
-                log.info("Task %s returned something else than operations; taking those it tracked.", task_id)
-            found += [certain.names, tracked]
-        else:
+    unknown: list[InvalidOperationNameError] = []
+    for task_id in [task_ids] if isinstance(task_ids, str) else list(task_ids):
+        try:
+            scope = _scope(ti, task_id)
+        except InvalidOperationNameError as error:
+            unknown.append(error)
+            continue
+        if key is not None:
+            found.append(ti.xcom_pull(task_ids=task_id, key=key, **scope))
+            continue
+        returned = ti.xcom_pull(task_ids=task_id, key=RETURN_VALUE, **scope)
+        tracked = ti.xcom_pull(task_ids=task_id, key=OPERATIONS_KEY, **scope)
+        if tracked is None:
             found.append(returned)
-    return hook.parse(found)
+            continue
+        certain = hook.parse(returned, accept_ids=False)
+        if certain.invalid:
+            log.info("Task %s returned something else than operations; taking those it tracked.", task_id)
+        found += [certain.names, tracked]
+    parsed = hook.parse(found)
+    parsed.invalid += unknown
+    return parsed
+
+
+def _scope(ti: Any, task_id: str) -> dict[str, int]:
+    """Say which mapped instances of a task to pull from: the own one within a mapped task group, else all."""
+    dag = ti.task.dag
+    if task_id not in dag.task_dict:
+        near = difflib.get_close_matches(task_id, dag.task_dict, n=3, cutoff=0.5)
+        near += [known for known in dag.task_dict if known.endswith(f".{task_id}") and known not in near]
+        raise InvalidOperationNameError(
+            f"xcom_task_ids names {task_id!r}: DAG {dag.dag_id} has no such task"
+            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""),
+            value=repr(task_id),
+        )
+    group = ti.task.get_closest_mapped_task_group()
+    upstream = dag.get_task(task_id).get_closest_mapped_task_group()
+    same = group is not None and upstream is not None and group.group_id == upstream.group_id
+    return {"map_indexes": ti.map_index} if same else {}

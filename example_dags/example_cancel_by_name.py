@@ -15,6 +15,7 @@ with DAG(
     EarthEngineCancelOperationsOperator(
         task_id="cancel",
         operations="{{ params.operations }}",
+        if_empty="fail",
         wait_for_completion=True,
         timeout=300,
         poll_interval=2,

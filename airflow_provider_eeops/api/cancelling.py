@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
@@ -27,6 +30,8 @@ KILL_BUDGET = Budget(retries=1, deadline=4.0, connect_timeout=2.0, read_timeout=
 
 KILL_CONCURRENCY = 32
 
+_log = logging.getLogger(__name__)
+
 
 class _Logger(Protocol):
     """What the standard library's and Airflow's loggers have in common."""
@@ -48,6 +53,7 @@ def cancel_operations(
     max_concurrency: int = DEFAULT_CONCURRENCY,
     look_after: bool = True,
     on_result: Callable[[OperationResult], None] = lambda _result: None,
+    until: float | None = None,
 ) -> Report:
     """Request cancellation of every operation, whatever happens to the others.
 
@@ -58,23 +64,29 @@ def cancel_operations(
     :param look_after: ask once for the state of the operations whose cancellation was requested, as the server
         accepts the request for operations that have finished too. Without it those are "cancel requested".
     :param on_result: told the result of each request as it comes.
+    :param until: seconds of the clock's ``monotonic()`` at which it ends; what is not done then is an error.
     """
+    if until is not None:
+        client = client.ending(until)
 
     def cancel(name: str) -> OperationResult:
         # Without a look afterwards there is no time for a second request but the one that replaces a guess.
         return _cancel(client, name, unclear=_UNCLEAR if look_after else (FailedPreconditionError,))
 
     results: dict[str, OperationResult] = {}
-    for name, seen in in_parallel(names, cancel, max_concurrency=max_concurrency):
+    for name, seen in in_parallel(
+        dict.fromkeys(names), cancel, max_concurrency=max_concurrency, until=until, clock=client.clock
+    ):
         result = OperationResult.from_error(name, seen) if isinstance(seen, EarthEngineError) else seen
         results[name] = result
         on_result(result)
     if look_after:
         requested = [name for name, result in results.items() if result.outcome is Outcome.CANCEL_REQUESTED]
-        seen_after = observe(client, requested, max_concurrency=max_concurrency)
+        seen_after = observe(client, requested, max_concurrency=max_concurrency, until=until)
+        _warn_of(seen_after.errors)
         for name, operation in seen_after.operations.items():
             results[name] = _result(operation)
-    return Report((*results.values(), *invalid_results(invalid)))
+    return Report((*(results[name] for name in dict.fromkeys(names)), *invalid_results(invalid)))
 
 
 def cancel_in_haste(
@@ -84,23 +96,37 @@ def cancel_in_haste(
     log: _Logger,
     because: str,
     invalid: Sequence[InvalidOperationNameError] = (),
+    seconds: float = KILL_BUDGET.deadline,
 ) -> Report:
-    """Request cancellation of the operations of a task that is dying, and log what became of each.
+    """Request cancellation of the operations of a task that is dying, and log what became of each as it comes.
 
-    Waits for nothing but the answers: who waits for confirmation is the cleanup that runs after.
+    Waits for nothing but the answers: who waits for confirmation is the cleanup that runs after. Whatever the
+    requests meet is in the report and in the log; it raises nothing.
 
     :param client: whom to ask.
     :param names: operation names.
     :param log: where to say what became of each.
     :param because: what happened to the task, to begin the log with.
     :param invalid: values that were no operations; they are logged.
+    :param seconds: what all requests together may take; what could not be asked then is an error.
     """
+
+    def tell(result: OperationResult) -> None:
+        (log.info if result.outcome in SETTLED else log.error)("%s", result)
+
+    until = client.clock.monotonic() + seconds
     log.info("%s Requesting cancellation of %s.", because, counted(len(names)))
     report = cancel_operations(
-        client.within(KILL_BUDGET), names, invalid=invalid, max_concurrency=KILL_CONCURRENCY, look_after=False
+        client.within(replace(KILL_BUDGET, deadline=seconds)),
+        names,
+        invalid=invalid,
+        max_concurrency=KILL_CONCURRENCY,
+        look_after=False,
+        on_result=tell,
+        until=until,
     )
-    for result in report.results:
-        (log.info if result.outcome in SETTLED else log.error)("%s", result)
+    for result in invalid_results(invalid):
+        tell(result)
     return report
 
 
@@ -117,6 +143,16 @@ def _cancel(
     except unclear as error:
         return _truth(client, name, error)
     return OperationResult(name, Outcome.CANCEL_REQUESTED)
+
+
+def _warn_of(errors: Mapping[str, EarthEngineError]) -> None:
+    """Log what the look afterwards met, a line for each kind of it, however many operations met it."""
+    met: defaultdict[str, list[str]] = defaultdict(list)
+    for name, error in errors.items():
+        met[error.reason].append(name)
+    for reason, names in met.items():
+        others = f" and of {counted(len(names) - 1)} more" if len(names) > 1 else ""
+        _log.warning("Cancellation of %s%s was requested; asked for the state: %s", names[0], others, reason)
 
 
 def _truth(client: EarthEngineOperationsClient, name: str, error: EarthEngineError) -> OperationResult:

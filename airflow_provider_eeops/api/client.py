@@ -6,6 +6,7 @@ See https://developers.google.com/earth-engine/reference/rest/v1alpha/projects.o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
@@ -90,6 +91,13 @@ class EarthEngineOperationsClient:
             budget=budget,
             clock=self.clock,
         )
+
+    def ending(self, until: float) -> EarthEngineOperationsClient:
+        """Make a client on the same connections whose calls all end at one moment.
+
+        :param until: seconds of the clock's ``monotonic()``.
+        """
+        return self.within(replace(self._budget, until=until))
 
     def get_operation(self, name: str) -> Operation:
         """Get the latest state of an operation.

@@ -20,7 +20,7 @@ from google.auth import (
 from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 
-from airflow_provider_eeops.api.settings import Settings
+from airflow_provider_eeops.api.settings import Settings, shown_path
 from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsError
 
 __all__ = ["Identity", "load_credentials", "principal"]
@@ -91,17 +91,18 @@ def _source(settings: Settings) -> Identity:
 
 
 def _read(path: str, name: str) -> Mapping[str, Any]:
+    shown = shown_path(path)
     try:
         info = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidSettingsError(
-            f"connection extra {name}: {path} cannot be read ({error.strerror}); it must be on every machine that"
+            f"connection extra {name}: {shown} cannot be read ({error.strerror}); it must be on every machine that"
             " uses the connection: workers, triggerers, DAG processors"
         ) from None
     except (ValueError, RecursionError):
-        raise InvalidSettingsError(f"connection extra {name}: {path} is not JSON") from None
+        raise InvalidSettingsError(f"connection extra {name}: {shown} is not JSON") from None
     if not isinstance(info, dict):
-        raise InvalidSettingsError(f"connection extra {name}: {path} is not a JSON object")
+        raise InvalidSettingsError(f"connection extra {name}: {shown} is not a JSON object")
     return info
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -28,6 +28,7 @@ __all__ = [
     "Report",
     "counted",
     "listing",
+    "merged",
 ]
 
 
@@ -52,7 +53,8 @@ TERMINAL_STATES = frozenset({OperationState.SUCCEEDED, OperationState.CANCELLED,
 class Outcome(StrEnum):
     """What became of one operation."""
 
-    #: Observed: done with ``error.code == 1``.
+    #: Observed: done with ``error.code == 1``, or in the state CANCELLED with no error, as a listing may leave the
+    #: error out. With any other error it has failed, whatever its state says.
     CANCELLED = "cancelled"
     #: The server accepted ``:cancel``; it was not observed to end yet.
     CANCEL_REQUESTED = "cancel_requested"
@@ -64,7 +66,7 @@ class Outcome(StrEnum):
     PERMISSION_DENIED = "permission_denied"
     #: The server does not implement the method.
     UNSUPPORTED = "unsupported"
-    #: It was not observed to end within the time given.
+    #: It was not observed to end before the wait ended, whether time ran out or not.
     NOT_CONFIRMED = "not_confirmed_in_time"
     #: No request was made for it: validate_only.
     NOT_REQUESTED = "not_requested"
@@ -74,7 +76,8 @@ class Outcome(StrEnum):
     @property
     def words(self) -> str:
         """The outcome as logs and messages say it."""
-        return self.value.replace("_", " ")
+        # Who waits may stop for another reason than time: only the verdict of the wait tells.
+        return "not confirmed" if self is Outcome.NOT_CONFIRMED else self.value.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +167,9 @@ class Operation:
 
 
 def _state(payload: Mapping[str, Any], metadata: Mapping[str, Any], error: Mapping[str, Any]) -> str:
-    """Derive the state: ``done`` with ``error`` says for certain, ``metadata.state`` may lag or be missing."""
+    """Derive the state: of what has ended ``error`` says how, ``metadata.state`` may lag, be missing or disagree."""
     state = _text(metadata.get("state")) or OperationState.STATE_UNSPECIFIED
-    if payload.get("done") is not True:
+    if payload.get("done") is not True and state not in TERMINAL_STATES:
         return state
     if error:
         cancelled = _integer(error.get("code")) == CODES["CANCELLED"]
@@ -261,6 +264,30 @@ class OperationResult:
         return f"{self.name}: {self.outcome.words}{about}{because}"
 
 
+_NO_STATE = frozenset({Outcome.PERMISSION_DENIED, Outcome.UNSUPPORTED, Outcome.ERROR})
+
+
+def merged(older: OperationResult, newer: OperationResult) -> OperationResult:
+    """Say what became of one operation, from what was known and what was learned after.
+
+    A request that was accepted stays accepted: what asking for the state met afterwards is no answer to it.
+
+    :param older: what was known.
+    :param newer: what was learned after.
+    """
+    if older.outcome is not Outcome.CANCEL_REQUESTED:
+        return newer
+    state = newer.state or older.state
+    because = f": {newer.error_message}" if newer.error_message else ""
+    if newer.outcome in _NO_STATE:
+        message = f"cancellation was requested, asking for its state met {newer.outcome.words}{because}"
+        return replace(newer, outcome=Outcome.NOT_CONFIRMED, state=state, error_message=message)
+    if newer.outcome is Outcome.NOT_FOUND:
+        message = f"cancellation was requested, and the operation is no longer there{because}"
+        return replace(newer, state=state, error_message=message)
+    return replace(newer, state=state)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What became of each operation, in the order they were given."""
@@ -281,17 +308,31 @@ class Report:
     @property
     def summary(self) -> str:
         """The counts in words: ``3 operations: 2 cancelled, 1 not found``."""
-        parts = [f"{count} {Outcome(outcome).words}" for outcome, count in self.counts.items()]
-        return self.total + (": " + ", ".join(parts) if parts else "")
+        return f"{self.total}: {self.counts_words}" if self.results else self.total
+
+    @property
+    def states_words(self) -> str:
+        """States in words where they are terminal, else the outcome: ``2 SUCCEEDED, 1 not found``."""
+        ended = Counter(
+            str(result.state) if result.state in TERMINAL_STATES else result.outcome.words for result in self.results
+        )
+        return ", ".join(f"{count} {word}" for word, count in ended.items())
+
+    @property
+    def counts_words(self) -> str:
+        """The counts alone in words: ``2 cancelled, 1 not found``."""
+        return ", ".join(f"{count} {Outcome(outcome).words}" for outcome, count in self.counts.items())
 
     def having(self, *outcomes: Outcome) -> tuple[OperationResult, ...]:
         """Results with one of these outcomes."""
         return tuple(result for result in self.results if result.outcome in outcomes)
 
     def updated(self, newer: Iterable[OperationResult]) -> Report:
-        """Replace results by newer ones of the same name; names not known yet come last."""
+        """Merge newer results into those of the same name; names not known yet come last."""
         by_name = {result.name: result for result in self.results}
-        by_name.update((result.name, result) for result in newer)
+        for result in newer:
+            older = by_name.get(result.name)
+            by_name[result.name] = result if older is None else merged(older, result)
         return Report(tuple(by_name.values()))
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_eeops.api.models import Operation, Report
+from airflow_provider_eeops.api.models import Operation, Outcome, Report
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, ProjectNotAllowedError
 
 __all__ = [
@@ -77,7 +77,8 @@ def parse_operation_names(
     Accepted: an operation name; an operation id, with a project; an Operation, ``ee.batch.Task.status()`` or
     ingestion result (a mapping with ``name`` or ``id``); an ``ee.batch.Task`` that was started; a report of this
     package or a page of ``operations.list`` (a mapping with ``operations``); any iterable of these, nested, with
-    None in it; a string that holds any of these as JSON or as a Python literal.
+    None in it; a string that holds any of these as JSON or as a Python literal. What a report says was no operation
+    is passed over.
 
     :param value: what the user holds.
     :param project_id: the project of bare ids; a callable is asked once, and only if there is a bare id.
@@ -187,7 +188,7 @@ class _Parser:
         elif isinstance(value, Operation):
             self._add(value.name)
         elif isinstance(value, Report):
-            self._enter(value, [result.name for result in value.results])
+            self._enter(value, [result.name for result in value.results if not _was_none(result.name, result.outcome)])
         elif _is_ee_task(value):
             self._add(_name_of_ee_task(value))
         elif (items := _items(value)) is not None:
@@ -211,7 +212,7 @@ class _Parser:
         elif bare_id:
             self._add(bare_id)
         elif "operations" in value:
-            self._enter(value, [value["operations"]])
+            self._enter(value, [_without_those_that_were_none(value["operations"])])
         elif value.get("state") == "UNSUBMITTED":
             raise InvalidOperationNameError(
                 "the status of an Earth Engine task that was not started: call start() on it first",
@@ -247,6 +248,21 @@ class _Parser:
         if callable(self._project_id):
             self._project_id = self._project_id()
         return self._project_id
+
+
+def _was_none(name: Any, outcome: Any) -> bool:
+    """Whether an entry of a report stands for a value that was no operation: there is nothing to ask for."""
+    return outcome == Outcome.ERROR and not (isinstance(name, str) and _OPERATION_NAME.fullmatch(name))
+
+
+def _without_those_that_were_none(entries: Any) -> Any:
+    if not isinstance(entries, (list, tuple)):
+        return entries
+    return [
+        entry
+        for entry in entries
+        if not (isinstance(entry, Mapping) and _was_none(entry.get("name"), entry.get("outcome")))
+    ]
 
 
 def _items(value: Any) -> Iterable[Any] | None:

@@ -1,4 +1,4 @@
-"""One pace for all requests of a connection in this process."""
+"""The pace of one client's requests, however many threads make them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,23 @@ class Pace:
         self._next = clock.monotonic()
         self._held_until = self._next
 
-    def wait(self, *, patience: float = math.inf) -> None:
-        """Wait for the next free slot and take it.
+    def wait(self, *, patience: float = math.inf, until: float | None = None) -> bool:
+        """Wait for the next free slot and take it; return whether there was one in time.
 
         :param patience: seconds; a longer hold is passed over, as who cannot wait for its end would never send.
+        :param until: seconds of the clock's ``monotonic()`` from which on no slot is taken.
         """
         with self._lock:
             now = self._clock.monotonic()
             slot = max(now, self._next)
             if slot < self._held_until <= now + patience:
                 slot = self._held_until
+            if until is not None and slot >= until:
+                return False
             self._next = slot + self._interval
         if slot > now:
             self._clock.sleep(slot - now)
+        return True
 
     def hold(self, seconds: float) -> None:
         """Give out no slot for so many seconds."""

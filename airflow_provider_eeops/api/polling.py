@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
+from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_eeops.api.models import Operation
 from airflow_provider_eeops.api.names import operation_id
 from airflow_provider_eeops.api.watching import Verdict, Watch, plan_requests
-from airflow_provider_eeops.exceptions import CredentialsError, EarthEngineError, UnauthenticatedError
+from airflow_provider_eeops.checks import require_count, require_positive
+from airflow_provider_eeops.exceptions import (
+    ConnectionFailedError,
+    CredentialsError,
+    EarthEngineError,
+    UnauthenticatedError,
+)
 
 __all__ = ["DEFAULT_CONCURRENCY", "Observation", "in_parallel", "observe", "poll", "wait"]
 
@@ -20,6 +30,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CONCURRENCY = 8
 """Requests at once; well below the 40 that Earth Engine allows a project."""
+
+_LAST_LOOK = 2.0
+"""Seconds that a poll has at least, so that a watch ends with what was seen at its deadline."""
 
 T = TypeVar("T")
 
@@ -46,32 +59,94 @@ class Observation:
 
 
 def in_parallel(
-    names: Collection[str], call: Callable[[str], T], *, max_concurrency: int
+    names: Collection[str],
+    call: Callable[[str], T],
+    *,
+    max_concurrency: int,
+    until: float | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[tuple[str, T | EarthEngineError]]:
-    """Call once for each name, some at a time; yield what came of each, in order. One error stops no other.
+    """Call once for each name, some at a time; yield what came of each, as it comes. One error stops no other.
 
-    Left early (a timeout, a kill), it starts no further calls and does not wait for those under way.
+    Only a token that cannot be had stops the calls not yet begun, as they would meet the same: it is what came of
+    them. Left early (a timeout, a kill), it starts no further calls and does not wait for those under way.
 
     :param names: operation names.
-    :param call: what to do with one; its errors of ours are yielded.
+    :param call: what to do with one; its errors of ours are yielded, any other as one of ours.
     :param max_concurrency: calls at once.
+    :param until: seconds of the clock's ``monotonic()`` at which an error is yielded for each call not done.
+    :param clock: the clock.
+    :raises InvalidInputError: ``max_concurrency`` is no whole number of at least 1.
     """
+    require_count("max_concurrency", max_concurrency)
+    return _in_parallel(
+        names, _Attempt(call), max_concurrency, math.inf if until is None else until - clock.monotonic()
+    )
 
-    def attempt(name: str) -> T | EarthEngineError:
+
+class _Attempt(Generic[T]):
+    """A call that raises nothing and, once there is no token, makes no request."""
+
+    def __init__(self, call: Callable[[str], T]) -> None:
+        self._call = call
+        self._without_token: CredentialsError | None = None
+        self._unexpected = False
+
+    def __call__(self, name: str) -> T | EarthEngineError:
+        if self._without_token is not None:
+            return self._without_token
         try:
-            return call(name)
+            return self._call(name)
+        except CredentialsError as error:
+            self._without_token = error
+            return error
         except EarthEngineError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - it would take the report with it
+            first, self._unexpected = not self._unexpected, True
+            return _unexpected(error, first=first)
 
+
+def _in_parallel(
+    names: Collection[str], attempt: _Attempt[T], max_concurrency: int, seconds: float
+) -> Iterator[tuple[str, T | EarthEngineError]]:
+    end = time.monotonic() + seconds  # the queue waits on the machine's clock
+    done: SimpleQueue[Future[T | EarthEngineError]] = SimpleQueue()
+    futures: dict[Future[T | EarthEngineError], str] = {}
     executor = ThreadPoolExecutor(max_workers=max_concurrency, thread_name_prefix="eeops")
     try:
-        futures: list[tuple[str, Future[T | EarthEngineError]]] = [
-            (name, executor.submit(attempt, name)) for name in names
-        ]
-        for name, future in futures:
-            yield name, future.result()
+        for name in names:
+            try:
+                future = executor.submit(attempt, name)
+            except RuntimeError as error:  # no thread can be started, as when the interpreter shuts down
+                yield name, EarthEngineError(f"not asked: {error}")
+                continue
+            futures[future] = name
+            future.add_done_callback(done.put)
+        while futures:
+            try:
+                future = done.get(timeout=None if end == math.inf else max(end - time.monotonic(), 0.0))
+            except Empty:
+                break
+            yield futures.pop(future), future.result()
+        for future, name in futures.items():
+            yield name, _late(future)
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _late(future: Future[T | EarthEngineError]) -> T | EarthEngineError:
+    """Say what came of a call when the time is over."""
+    if future.cancel():
+        return ConnectionFailedError("not asked: no time was left.")
+    return future.result() if future.done() else ConnectionFailedError("no answer in the time there was.")
+
+
+def _unexpected(error: Exception, *, first: bool) -> EarthEngineError:
+    """Make an error of ours of one that nothing here foresees; only the log has the whole of it, once."""
+    if first:
+        log.error("An error that was not expected.", exc_info=error)
+    return EarthEngineError(f"an error that was not expected: {type(error).__name__}")
 
 
 def observe(
@@ -80,6 +155,7 @@ def observe(
     *,
     unlistable: Collection[str] = (),
     max_concurrency: int = DEFAULT_CONCURRENCY,
+    until: float | None = None,
 ) -> Observation:
     """Ask once for the state of each operation.
 
@@ -87,24 +163,36 @@ def observe(
     :param names: operation names.
     :param unlistable: projects known to refuse a listing.
     :param max_concurrency: requests at once.
+    :param until: seconds of the clock's ``monotonic()`` at which it ends.
     """
+    if until is not None:
+        client = client.ending(until)
     observation = Observation()
     plan = plan_requests(names, unlistable=unlistable)
     gets = list(plan.gets)
     for project_id, wanted in plan.listings.items():
         try:
             found = _listed(client, project_id, wanted)
+        except CredentialsError as error:  # the others would meet the same
+            unseen = [name for name in names if name not in observation.operations]
+            observation.errors = dict.fromkeys(unseen, error) | observation.errors
+            return observation
         except EarthEngineError as error:
-            if error.retryable or isinstance(error, (CredentialsError, UnauthenticatedError)):
+            if error.retryable or isinstance(error, UnauthenticatedError):
                 observation.errors.update(dict.fromkeys(wanted, error))
                 continue
             # What a listing is refused with says nothing of the operations: a 404 is not theirs.
             log.warning("Operations of %s cannot be listed, each is asked for by itself. %s", project_id, error)
             observation.unlistable.add(project_id)
             found = {}
+        except Exception as error:  # noqa: BLE001 - it would take the report with it
+            observation.errors.update(dict.fromkeys(wanted, _unexpected(error, first=True)))
+            continue
         observation.operations.update(found)
         gets.extend(name for name in wanted if name not in found)
-    for name, seen in in_parallel(gets, client.get_operation, max_concurrency=max_concurrency):
+    for name, seen in in_parallel(
+        gets, client.get_operation, max_concurrency=max_concurrency, until=until, clock=client.clock
+    ):
         observation.take(name, seen)
     return observation
 
@@ -131,11 +219,18 @@ def poll(
 ) -> list[Operation]:
     """Ask once for what a watch still waits for; return the operations in which something changed.
 
+    It ends at the watch's deadline, or after two seconds where that is later.
+
     :param client: whom to ask.
     :param watch: the watch; it takes in what was seen.
     :param max_concurrency: requests at once.
     """
-    observation = observe(client, watch.pending, unlistable=watch.unlistable, max_concurrency=max_concurrency)
+    until = None
+    if watch.deadline is not None:
+        until = client.clock.monotonic() + max(watch.deadline - client.clock.time(), _LAST_LOOK)
+    observation = observe(
+        client, watch.pending, unlistable=watch.unlistable, max_concurrency=max_concurrency, until=until
+    )
     watch.unlistable |= observation.unlistable
     return watch.learn(observation.operations, observation.errors)
 
@@ -157,7 +252,10 @@ def wait(
     :param max_concurrency: requests at once.
     :param on_poll: told after each poll in which operations something changed.
     :param sleep: what waits between polls; raise in it to stop. Default: the client's clock.
+    :raises InvalidInputError: ``poll_interval`` is not greater than 0, or ``max_concurrency`` no whole number of at
+        least 1.
     """
+    require_positive("poll_interval", poll_interval)
     clock = client.clock
     while True:
         on_poll(poll(client, watch, max_concurrency=max_concurrency))

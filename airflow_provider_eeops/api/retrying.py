@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +22,21 @@ class Budget:
     :param deadline: seconds in which the call ends, waits and retries included.
     :param connect_timeout: seconds to wait for a connection.
     :param read_timeout: seconds to wait for an answer.
+    :param until: seconds of the clock's ``monotonic()`` at which every call ends, whatever its own deadline.
     """
 
     retries: int = 5
     deadline: float = 120.0
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
+    until: float | None = None
+
+    def begun(self, now: float) -> float:
+        """Tell the moment at which a call ends that begins now.
+
+        :param now: seconds of the clock's ``monotonic()``.
+        """
+        return min(now + self.deadline, math.inf if self.until is None else self.until)
 
 
 FIRST_WAIT = 0.5
@@ -40,6 +50,7 @@ def wait_before_retry(
     elapsed: float,
     budget: Budget,
     retry_after: float | None = None,
+    time_left: float = math.inf,
     jitter: Callable[[], float] = random.random,
 ) -> float | None:
     """Seconds to wait before the request is sent again, or None if it is not.
@@ -52,13 +63,15 @@ def wait_before_retry(
     :param elapsed: seconds since the call began.
     :param budget: what the call may spend.
     :param retry_after: seconds the server asked to wait, if it did.
+    :param time_left: seconds that are left of the group of calls it belongs to.
     :param jitter: a number from 0 to 1.
     """
     if not error.retryable or attempt > budget.retries:
         return None
     backoff = min(FIRST_WAIT * 2 ** min(attempt - 1, 10), LONGEST_WAIT) * (0.5 + jitter() / 2)
     wait = max(backoff, retry_after or 0.0)
-    return wait if elapsed + wait < budget.deadline else None
+    left = min(budget.deadline - elapsed, time_left)
+    return wait if wait < left else None
 
 
 def retry_after_seconds(header: str | None, *, now: float) -> float | None:

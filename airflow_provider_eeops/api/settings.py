@@ -19,7 +19,7 @@ from airflow_provider_eeops.api.names import check_project_id
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, InvalidSettingsError
 
-__all__ = ["API_VERSIONS", "DEFAULT_BASE_URL", "DEFAULT_SCOPES", "FIELDS", "ConnectionField", "Settings"]
+__all__ = ["API_VERSIONS", "DEFAULT_BASE_URL", "DEFAULT_SCOPES", "FIELDS", "ConnectionField", "Settings", "shown_path"]
 
 API_VERSIONS = ("v1alpha", "v1beta", "v1")
 DEFAULT_BASE_URL = "https://earthengine.googleapis.com"
@@ -117,7 +117,7 @@ FIELDS: tuple[ConnectionField, ...] = (
     ConnectionField(
         "requests_per_second",
         "Requests per Second",
-        "Pace of requests in one process. Earth Engine allows a project 100 a second. Default: 50.",
+        "Pace of one client's requests. Earth Engine allows a project 100 a second. Default: 50.",
         {"type": ["number", "null"], "exclusiveMinimum": 0},
     ),
     ConnectionField(
@@ -308,21 +308,37 @@ def _read_text(name: str, value: Any) -> str:
 
 def _read_path(name: str, value: Any) -> str:
     path = _read_text(name, value)
-    # Not quoted: it may be the key itself.
-    if any(mark in path for mark in ("{", "[", "\n", '"', "-----")) or len(path) > _LONGEST_PATH:
+    # Not quoted: it may be the key itself, also as base64 without braces.
+    if (
+        any(mark in path for mark in ("{", "[", "\n", '"', "-----"))
+        or len(path) > _LONGEST_PATH
+        or any(len(part) > _LONGEST_NAME for part in path.split("/"))
+    ):
         raise InvalidSettingsError(f"connection extra {name} must be a path, not the contents of a file")
     return path
 
 
 _LONGEST_PATH = 4096
+_LONGEST_NAME = 255
+
+
+def shown_path(path: str) -> str:
+    """Shorten a path for a message, as it may be something else, and secret.
+
+    :param path: the path.
+    """
+    return path if len(path) <= _SHOWN_PATH else f"{path[: _SHOWN_PATH - 3]}..."
+
+
+_SHOWN_PATH = 60
 
 
 def _read_file(name: str, value: Any) -> str:
     path = _read_path(name, value)
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that is too long
         raise InvalidSettingsError(
-            f"connection extra {name} is {path}: there is no such file here; it must be on every machine that uses"
-            " the connection"
+            f"connection extra {name} is {shown_path(path)}: there is no such file here; it must be on every machine"
+            " that uses the connection"
         )
     return path
 

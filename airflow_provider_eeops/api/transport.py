@@ -5,7 +5,6 @@ Loaded on first use, so that parsing a DAG file loads neither google.auth nor re
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import threading
@@ -16,6 +15,7 @@ import google.auth.credentials
 import google.auth.exceptions
 import requests
 import requests.adapters
+import urllib3
 import urllib3.exceptions
 from google.auth.transport.requests import AuthorizedSession, Request
 
@@ -50,6 +50,7 @@ _LARGEST_ERROR = 64 * 1024
 _CHUNK = 64 * 1024
 _SHOWN = 200
 _LEAST_TIMEOUT = 0.1  # requests refuses a timeout of nothing
+_REFUSAL_HOLDS = 1.0  # seconds in which a refused token is not asked for again
 
 _ERRORS: Mapping[int, type[ApiError]] = {
     400: InvalidArgumentError,
@@ -109,6 +110,9 @@ class Transport:
         self._ca_bundle = ca_bundle
         self._pace = Pace(requests_per_second, clock=clock)
         self._token_lock = threading.Lock()
+        self._token_failures = 0
+        self._token_failure: CredentialsError | None = None
+        self._token_failed_at = 0.0
         self._token_session = requests.Session()
         # A refused token is refreshed here, once and under a lock, not by every thread on its own.
         self._session = AuthorizedSession(
@@ -150,9 +154,11 @@ class Transport:
             CredentialsError or UnexpectedAnswerError, of the last attempt.
         """
         call = _Call(method, path, operation_name, params, None if body is None else json.dumps(body))
-        self._pace.wait(patience=budget.deadline)
+        asked = self._clock.monotonic()
+        if not self._pace.wait(patience=budget.begun(asked) - asked, until=budget.until):
+            raise ConnectionFailedError(f"{call}: not sent, no time was left.")
         began = self._clock.monotonic()
-        until = began + budget.deadline
+        until = budget.begun(began)
         attempt = 0
         token = refused = None
         while True:
@@ -160,18 +166,21 @@ class Transport:
             try:
                 token = self._token(refused, budget, until)
                 return self._send(call, token, budget, until)
-            except UnauthenticatedError:
+            except UnauthenticatedError as error:
                 if refused is not None or token is None:
                     raise
+                met: EarthEngineError = error
                 refused = token
                 attempt -= 1
             except EarthEngineError as error:
+                met = error
                 wait = wait_before_retry(
                     error,
                     attempt=attempt,
                     elapsed=self._clock.monotonic() - began,
                     budget=budget,
                     retry_after=getattr(error, "retry_after", None),
+                    time_left=until - self._clock.monotonic(),
                 )
                 if wait is None:
                     raise
@@ -179,21 +188,51 @@ class Transport:
                 if isinstance(error, QuotaExceededError):
                     self._pace.hold(wait)  # one answer slows every thread down, not only the one that got it
                 self._clock.sleep(wait)
-            self._pace.wait(patience=until - self._clock.monotonic())
+            if not self._pace.wait(patience=until - self._clock.monotonic(), until=budget.until):
+                raise met
 
     def _token(self, refused: str | None, budget: Budget, until: float) -> str | None:
         """Have a token that is valid and not the refused one, fetched once however many threads ask."""
-        with self._token_lock:
+        failures_before = self._token_failures
+        if not self._token_lock.acquire(timeout=min(max(until - self._clock.monotonic(), 0), threading.TIMEOUT_MAX)):
+            raise CredentialsError(
+                f"no token for {principal(self.credentials)}: another call was still fetching one when the time was"
+                " over",
+                retryable=True,
+            )
+        try:
             token: str | None = getattr(self.credentials, "token", None)
             if not self.credentials.valid or (refused is not None and token == refused):
-                self._fetch_token(budget, until)
+                self._fetch_token(budget, until, failures_before)
                 token = getattr(self.credentials, "token", None)
             return token
+        finally:
+            self._token_lock.release()
 
-    def _fetch_token(self, budget: Budget, until: float) -> None:
-        request = functools.partial(
-            Request(self._token_session), timeout=self._timeouts(budget, until), **self._route()
-        )
+    def _fetch_token(self, budget: Budget, until: float, failures_before: int) -> None:
+        failure = self._token_failure
+        if failure is not None and self._is_answered_by(failure, failures_before):
+            raise _again(failure)
+        try:
+            self._refresh(budget, until)
+        except CredentialsError as error:
+            self._token_failures += 1
+            self._token_failure, self._token_failed_at = _again(error), self._clock.monotonic()
+            raise
+        self._token_failure = None
+
+    def _is_answered_by(self, failure: CredentialsError, failures_before: int) -> bool:
+        """Whether to fetch a token again would ask what was answered while waiting, or refused a moment ago."""
+        if self._token_failures != failures_before:
+            return True
+        return not failure.retryable and self._clock.monotonic() - self._token_failed_at < _REFUSAL_HOLDS
+
+    def _refresh(self, budget: Budget, until: float) -> None:
+        def request(*args: Any, **kwargs: Any) -> Any:
+            # google-auth may send more than one; each has what is left.
+            kwargs |= {"timeout": self._timeouts(budget, until), **self._route()}
+            return Request(self._token_session)(*args, **kwargs)
+
         try:
             self.credentials.refresh(request)
         except google.auth.exceptions.GoogleAuthError as error:
@@ -204,6 +243,8 @@ class Transport:
                 f"no token for {principal(self.credentials)}: the token server's answer is none"
                 f" ({type(error).__name__})"
             ) from None
+        except Exception as error:  # noqa: BLE001 - a source of credentials may be a program of the user's
+            raise CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}") from None
 
     def _no_token(self, error: google.auth.exceptions.GoogleAuthError) -> CredentialsError:
         broken = isinstance(error, google.auth.exceptions.TransportError)
@@ -221,9 +262,9 @@ class Transport:
             route["verify"] = self._ca_bundle
         return route
 
-    def _timeouts(self, budget: Budget, until: float) -> tuple[float, float]:
+    def _timeouts(self, budget: Budget, until: float) -> urllib3.Timeout:
         remaining = max(until - self._clock.monotonic(), _LEAST_TIMEOUT)
-        return min(budget.connect_timeout, remaining), min(budget.read_timeout, remaining)
+        return urllib3.Timeout(total=remaining, connect=budget.connect_timeout, read=budget.read_timeout)
 
     def _send(self, call: _Call, token: str | None, budget: Budget, until: float) -> dict[str, Any]:
         content_type = {} if call.body is None else {"Content-Type": "application/json"}
@@ -242,7 +283,7 @@ class Transport:
         except google.auth.exceptions.GoogleAuthError as error:  # the session renews a token that expires just now
             raise self._no_token(error) from None
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise ConnectionFailedError(f"{call}: no answer ({_reason(error)}).") from None
+            raise ConnectionFailedError(f"{call} at {self._base_url}: no answer ({_reason(error)}).") from None
         if token:  # a proxy's page may repeat the request
             content = content.replace(token.encode(), b"[token]")
         return self._answer(call, response, content)
@@ -309,6 +350,11 @@ _STATUS_BY_HTTP: Mapping[int, str] = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+
+
+def _again(error: CredentialsError) -> CredentialsError:
+    """Copy an error: one that several threads raise would gather all their tracebacks."""
+    return CredentialsError(str(error), retryable=error.retryable)
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:

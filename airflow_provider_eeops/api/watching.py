@@ -19,7 +19,8 @@ from airflow_provider_eeops.api.models import (
     Report,
     listing,
 )
-from airflow_provider_eeops.api.names import project_of
+from airflow_provider_eeops.api.names import check_operation_name, project_of
+from airflow_provider_eeops.checks import require_count, require_moment
 from airflow_provider_eeops.exceptions import (
     EarthEngineError,
     InvalidArgumentError,
@@ -79,7 +80,7 @@ def parse_states(states: Iterable[str] | str | None) -> frozenset[str]:
     """Read the states a wait accepts; all terminal ones if None.
 
     :param states: names of terminal states.
-    :raises ValueError: naming one that is not.
+    :raises InvalidInputError: naming one that is not.
     """
     if states is None:
         return frozenset(TERMINAL_STATES)
@@ -87,9 +88,11 @@ def parse_states(states: Iterable[str] | str | None) -> frozenset[str]:
     known = {state.value for state in TERMINAL_STATES}
     for state in given:
         if state not in known:
-            raise ValueError(f"accepted_states has {state!r}: an operation ends in one of {', '.join(sorted(known))}")
+            raise InvalidInputError(
+                f"accepted_states has {state!r}: an operation ends in one of {', '.join(sorted(known))}"
+            )
     if not given:
-        raise ValueError(f"accepted_states is empty: give one or more of {', '.join(sorted(known))}")
+        raise InvalidInputError(f"accepted_states is empty: give one or more of {', '.join(sorted(known))}")
     return frozenset(OperationState(state) for state in given)
 
 
@@ -116,18 +119,32 @@ class Watch:
     :param deadline: seconds since the epoch, so that it means the same in every process; None for no limit.
     :param accepted_states: terminal states that do not end the watch at once.
     :param poll_failure_limit: polls that may fail in a row before the watch gives up.
+    :param operations: what was seen of them before, by name.
+    :param unlistable: projects known to refuse a listing.
+    :raises InvalidInputError: a name is no operation name, or another parameter is out of its range.
     """
 
     names: tuple[str, ...]
     deadline: float | None = None
     accepted_states: frozenset[str] = field(default_factory=lambda: frozenset(TERMINAL_STATES))
     poll_failure_limit: int = 10
-    operations: dict[str, Operation] = field(default_factory=dict, init=False)
+    operations: dict[str, Operation] = field(default_factory=dict, kw_only=True)
+    unlistable: set[str] = field(default_factory=set, kw_only=True)
     errors: dict[str, EarthEngineError] = field(default_factory=dict, init=False)
-    unlistable: set[str] = field(default_factory=set, init=False)
-    """Projects whose listing was refused."""
+    """What settled an operation without its state."""
+    failures: dict[str, EarthEngineError] = field(default_factory=dict, init=False)
+    """What the last poll that asked for an operation met, if not its state."""
     failed_polls: int = field(default=0, init=False)
     last_failure: EarthEngineError | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Check what was given, and keep copies of what polls change."""
+        for name in self.names:
+            check_operation_name(name)
+        require_moment("deadline", self.deadline)
+        self.poll_failure_limit = require_count("poll_failure_limit", self.poll_failure_limit)
+        self.operations = dict(self.operations)
+        self.unlistable = set(self.unlistable)
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -148,12 +165,17 @@ class Watch:
         :param errors: what was met instead, by name.
         """
         changed = [
-            operation for name, operation in operations.items() if _differs(self.operations.get(name), operation)
+            operations[name]
+            for name in self.names
+            if name in operations and _differs(self.operations.get(name), operations[name])
         ]
         self.operations.update(operations)
         self.errors.update((name, error) for name, error in errors.items() if isinstance(error, _DEFINITE))
-        failures = [error for error in errors.values() if not isinstance(error, _DEFINITE)]
-        self.last_failure = failures[0] if failures else None
+        failures = {name: error for name, error in errors.items() if not isinstance(error, _DEFINITE)}
+        for name in (*operations, *self.errors):
+            self.failures.pop(name, None)
+        self.failures.update(failures)
+        self.last_failure = next((failures[name] for name in self.names if name in failures), None)
         self.failed_polls = self.failed_polls + 1 if failures else 0
         return changed
 
@@ -166,10 +188,11 @@ class Watch:
             return Verdict.NOT_ACCEPTED
         if not self.pending:
             return Verdict.SETTLED
-        if self.failed_polls >= self.poll_failure_limit:
-            return Verdict.POLLS_FAILED
+        # First, as a poll that the deadline cut short has failed for no other reason.
         if self.deadline is not None and now >= self.deadline:
             return Verdict.TIMED_OUT
+        if self.failed_polls >= self.poll_failure_limit:
+            return Verdict.POLLS_FAILED
         return Verdict.WAITING
 
     @property
@@ -212,7 +235,7 @@ class Watch:
                 f"{len(open_)} of {report.total} not confirmed, as last seen:\n{listing(open_)}"
             )
         unanswered = [result for result in report.results if result.name in self.errors]
-        return report.summary + (f"\n{listing(unanswered)}" if unanswered else "")
+        return f"{report.total}: {report.states_words}" + (f"\n{listing(unanswered)}" if unanswered else "")
 
     def report(self) -> Report:
         """Say what became of each operation, as far as it was seen."""
@@ -225,7 +248,8 @@ class Watch:
             return OperationResult.from_error(name, self.errors[name], state=state)
         if operation is not None and operation.confirmed:
             return OperationResult.from_operation(operation, otherwise=Outcome.NOT_CONFIRMED)
-        message = f"last poll: {self.last_failure}" if self.last_failure else None
+        failure = self.failures.get(name)
+        message = f"last poll: {failure.reason}" if failure else None
         return OperationResult(name, Outcome.NOT_CONFIRMED, state=state, error_message=message)
 
 

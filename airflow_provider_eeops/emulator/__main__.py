@@ -1,6 +1,7 @@
 """Command line of the emulator."""
 
 import argparse
+import errno
 import json
 import os
 import shlex
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         server = EmulatorServer(emulator, host=options.host, port=options.port).start()
     except (OSError, ValueError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        parser.exit(1, f"{parser.prog}: {error}{'; use --port, 0 for a free one' if taken else ''}\n")
     with _Signalled() as signalled:
         try:
             if options.service_account_key is not None:
@@ -112,28 +114,28 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _instructions(server: EmulatorServer, key_path: Path | None) -> str:
-    extra: dict[str, object] = {"base_url": server.base_url, "project": server.emulator.projects[0]}
-    if key_path is not None:
-        extra["key_path"] = str(key_path.resolve())
-    else:
-        extra["is_anonymous"] = True
-    command = [
-        *("airflow", "connections", "add", "earthengine_default"),
-        *("--conn-type", "earthengine", "--conn-extra", json.dumps(extra)),
-    ]
-    credentials = "" if server.emulator.require_token else "None, "  # without a word it looks for Google's own
-    lines = [
-        f"Earth Engine emulator at {server.base_url}, projects {', '.join(server.emulator.projects)}",
-        "",
-        "Point a connection at it:",
-        f"  {shlex.join(command)}",
-        "Point Google's client at it:",
-        f"  ee.Initialize({credentials}url={server.base_url!r}, project={server.emulator.projects[0]!r})",
-    ]
+    """Say how to use it; what would be refused for want of a token is not offered."""
+    project = server.emulator.projects[0]
+    lines = [f"Earth Engine emulator at {server.base_url}, projects {', '.join(server.emulator.projects)}", ""]
+    if key_path is not None or not server.emulator.require_token:
+        identity = {"is_anonymous": True} if key_path is None else {"key_path": str(key_path.resolve())}
+        extra = {"base_url": server.base_url, "project": project, **identity}
+        command = [
+            *("airflow", "connections", "add", "earthengine_default"),
+            *("--conn-type", "earthengine", "--conn-extra", json.dumps(extra)),
+        ]
+        # Without a word on credentials Google's client looks for Google's own.
+        credentials = "None, " if key_path is None else ""
+        lines += [
+            "Point a connection at it:",
+            f"  {shlex.join(command)}",
+            "Point Google's client at it:",
+            f"  ee.Initialize({credentials}url={server.base_url!r}, project={project!r})",
+        ]
     if key_path is not None:
         lines.append(f"  with GOOGLE_APPLICATION_CREDENTIALS={shlex.quote(str(key_path.resolve()))}")
     elif server.emulator.require_token:
-        lines.append("Requests need an access token: use --service-account-key FILE, or --allow-anonymous.")
+        lines.append("Requests need an access token: start it with --service-account-key FILE, or --allow-anonymous.")
     lines += ["", f"Look inside: curl {server.base_url}/emulator/operations", "Stop: Ctrl-C"]
     return "\n".join(lines)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -17,7 +18,9 @@ from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.exceptions import (
+    CredentialsError,
     EarthEngineError,
+    InvalidArgumentError,
     InvalidSettingsError,
     NotConfirmedError,
     NotFoundError,
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["EarthEngineOperationsHook"]
 
 # No operation has this id: asked to cancel it, the API answers by permission alone.
-_PROBE_ID = "EEOPS-CONNECTION-TEST"
+_PROBE_ID = "EEOPSCONNECTIONTEST00000"
 
 
 class EarthEngineOperationsHook(BaseHook):
@@ -71,6 +74,7 @@ class EarthEngineOperationsHook(BaseHook):
         self._impersonation_chain = impersonation_chain
         self._lock = threading.RLock()
         self._settings: Settings | None = None
+        self._without_connection = False
         self._identity: Identity | None = None
         self._client: EarthEngineOperationsClient | None = None
 
@@ -97,12 +101,9 @@ class EarthEngineOperationsHook(BaseHook):
         """
         with self._lock:
             if self._settings is None:
-                connection: Connection | None = None
-                try:
+                connection = None
+                with self._default_may_be_missing():
                     connection = self.get_connection(self.earthengine_conn_id)
-                except AirflowNotFoundException:
-                    if self.earthengine_conn_id != self.default_conn_name:
-                        raise
                 self._settings = self._read(connection)
             return self._settings
 
@@ -112,18 +113,24 @@ class EarthEngineOperationsHook(BaseHook):
         from asgiref.sync import sync_to_async
 
         if self._settings is None:
-            connection: Connection | None = None
-            try:
+            connection = None
+            with self._default_may_be_missing():
                 connection = await get_async_connection(self.earthengine_conn_id, hook=self)
-            except AirflowNotFoundException:
-                if self.earthengine_conn_id != self.default_conn_name:
-                    raise
             # Masking asks the supervisor, which must not be done from the event loop itself.
             self._settings = await sync_to_async(self._read)(connection)
+
+    @contextmanager
+    def _default_may_be_missing(self) -> Iterator[None]:
+        try:
+            yield
+        except AirflowNotFoundException:
+            if self.earthengine_conn_id != self.default_conn_name:
+                raise
 
     def _read(self, connection: Connection | None) -> Settings:
         from airflow.providers.common.compat.sdk import mask_secret
 
+        self._without_connection = connection is None
         if connection is None:
             self.log.info("No connection %s: using Application Default Credentials.", self.earthengine_conn_id)
         extras = {} if connection is None else _extras(connection)
@@ -161,7 +168,15 @@ class EarthEngineOperationsHook(BaseHook):
 
         with self._lock:
             if self._identity is None:
-                self._identity = load_credentials(self.settings)
+                settings = self.settings
+                try:
+                    self._identity = load_credentials(settings)
+                except CredentialsError as error:
+                    if self._without_connection:
+                        raise CredentialsError(
+                            f"connection {self.earthengine_conn_id} does not exist, and there are {error}"
+                        ) from None
+                    raise
             return self._identity
 
     def get_conn(self) -> EarthEngineOperationsClient:
@@ -270,9 +285,9 @@ class EarthEngineOperationsHook(BaseHook):
     # The connection's form
 
     def test_connection(self) -> tuple[bool, str]:
-        """Make two requests that change nothing; name the principal and the project, or what is missing.
+        """Make three requests that change nothing; name the principal and the project, or what is missing.
 
-        Cancelling is tried on an operation that does not exist: a principal that may cancel is answered "not found".
+        To get and to cancel are tried on an operation that does not exist: who may is answered "not found".
         """
         try:
             return self._test_connection()
@@ -284,27 +299,30 @@ class EarthEngineOperationsHook(BaseHook):
 
         project_id = self.project_id
         who = principal(self.credentials)
-        where = f"{self.settings.api_version} at {self.base_url}"
+        unread = self.settings.unknown
+        note = f" Extras that nothing reads: {', '.join(unread)}." if unread else ""
         if project_id is None:
-            return False, f"{who}: no project to test with. Set 'project' in the connection."
+            return False, f"{who}: no project to test with. Set 'project' in the connection.{note}"
+        what = f"operations of project {check_project_id(project_id)} ({self.settings.api_version} at {self.base_url})"
         client = self.get_conn()
-        try:
-            next(client.list_pages(check_project_id(project_id), page_size=1))
-        except PermissionDeniedError as error:
-            return False, (
-                f"{who} may not list operations of project {project_id} ({where}): it lacks"
-                f" earthengine.operations.list, or the API is not enabled. {error.message}"
-            )
-        try:
-            client.cancel_operation(f"projects/{project_id}/operations/{_PROBE_ID}")
-        except PermissionDeniedError as error:
-            return False, (
-                f"{who} may list operations of project {project_id} ({where}) but not cancel them: it lacks"
-                f" earthengine.operations.update, which roles/earthengine.writer has. {error.message}"
-            )
-        except NotFoundError:
-            pass
-        return True, f"{who} may list operations of project {project_id} ({where}); cancelling was not refused."
+        probe = f"projects/{project_id}/operations/{_PROBE_ID}"
+        tries: tuple[tuple[str, str, Callable[[], object]], ...] = (
+            ("list", "list", lambda: next(client.list_pages(project_id, page_size=1))),
+            ("get", "get", lambda: client.get_operation(probe)),
+            ("cancel", "update", lambda: client.cancel_operation(probe)),
+        )
+        for verb, permission, attempt in tries:
+            try:
+                attempt()
+            except PermissionDeniedError as error:
+                return False, (
+                    f"{who} may not {verb} {what}: it lacks earthengine.operations.{permission}, or the API is not"
+                    f" enabled. {error.message}{note}"
+                )
+            except (NotFoundError, InvalidArgumentError):
+                if verb == "list":
+                    raise
+        return True, f"{who} may list {what}; to get and to cancel was not refused.{note}"
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
-from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.xcom import pull_own
 
@@ -51,16 +51,37 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
         self.earthengine_conn_id = earthengine_conn_id
         self.impersonation_chain = impersonation_chain
 
+    def __call__(self, *args: Any) -> None:
+        """Cancel, from a worker or the DAG processor.
+
+        :param args: the callback's context.
+        """
+        # Rendering changes the instance, and one instance may serve many tasks and calls.
+        try:
+            BaseNotifier.__call__(copy(self), *args)
+        except Exception:
+            self.log.exception("No cancellation could be requested.")
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Cancel, from the triggerer."""
+        one = copy(self)
+        return one._call_async().__await__()  # noqa: SLF001 - it is this very class
+
+    async def _call_async(self) -> None:
+        try:
+            self._update_context(self.context)
+            self.render_template_fields(self.context)
+            await self.async_notify(self.context)
+        except Exception:
+            self.log.exception("No cancellation could be requested.")
+
     def notify(self, context: Context) -> None:
         """Cancel, from a worker or the DAG processor.
 
         :param context: the callback's context.
         """
         with self._hook() as hook:
-            try:
-                self._cancel(hook, hook.parse(self._find(context)))
-            except Exception:
-                self.log.exception("No cancellation could be requested.")
+            self._cancel(hook, context)
 
     async def async_notify(self, context: Context) -> None:
         """Cancel, from the triggerer.
@@ -68,11 +89,8 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
         :param context: the callback's context; a deadline's has no task, so it needs ``operations``.
         """
         with self._hook() as hook:
-            try:
-                await hook.load()
-                await asyncio.to_thread(lambda: self._cancel(hook, hook.parse(self._find(context))))
-            except Exception:
-                self.log.exception("No cancellation could be requested.")
+            await hook.load()
+            await asyncio.to_thread(self._cancel, hook, context)
 
     def _hook(self) -> EarthEngineOperationsHook:
         return EarthEngineOperationsHook(
@@ -81,15 +99,17 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
             impersonation_chain=self.impersonation_chain,
         )
 
-    def _find(self, context: Context) -> Any:
-        if self.operations is not None:
-            return self.operations
+    def _cancel(self, hook: EarthEngineOperationsHook, context: Context) -> None:
         ti: Any = context.get("ti")
-        return None if ti is None else pull_own(ti)
-
-    def _cancel(self, hook: EarthEngineOperationsHook, parsed: ParsedNames) -> None:
+        if self.operations is not None:
+            operations, source = self.operations, "operations is empty, or its template rendered to nothing"
+        elif ti is None:
+            operations, source = None, "none was given, and this callback has no task to ask"
+        else:
+            operations, source = pull_own(ti), f"none was given, and task {ti.task_id} recorded none"
+        parsed = hook.parse(operations)
         if not parsed.names and not parsed.invalid:
-            self.log.info("No operation to cancel: none was given, and the task recorded none.")
+            self.log.warning("No operation to cancel: %s.", source)
             return
         cancel_in_haste(
             hook.get_conn(), parsed.names, invalid=parsed.invalid, log=self.log, because="The callback was called."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, conf
 
 from airflow_provider_eeops.api.cancelling import cancel_operations, invalid_results
-from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report, counted, listing
+from airflow_provider_eeops.api.models import OperationResult, Outcome, Report, counted, listing
 from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.api.policies import failed_to_cancel, nothing_was_left
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
 from airflow_provider_eeops.api.watching import Verdict, Watch
-from airflow_provider_eeops.checks import require_choice, require_positive, seconds
+from airflow_provider_eeops.checks import require_choice, require_count, require_positive, seconds
 from airflow_provider_eeops.exceptions import CancellationFailedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.progress import log_poll
+from airflow_provider_eeops.stopping import Stop
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger, backstop, deadline_of
 from airflow_provider_eeops.xcom import RETURN_VALUE, pull_from_tasks, pull_own, push_report
 
@@ -92,8 +93,10 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (operations is None) == (xcom_task_ids is None):
-            raise ValueError(f"task {self.task_id}: give either operations or xcom_task_ids, and not both")
+        if operations is None and xcom_task_ids is None:
+            raise ValueError(f"task {self.task_id}: give operations, or xcom_task_ids")
+        if operations is not None and xcom_task_ids is not None:
+            raise ValueError(f"task {self.task_id}: operations and xcom_task_ids are both given: remove one")
         if xcom_key is not None and xcom_task_ids is None:
             raise ValueError(f"task {self.task_id}: xcom_key means nothing without xcom_task_ids")
         self.operations = operations
@@ -109,39 +112,46 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         )
         self.timeout = seconds("timeout", timeout)
         self.poll_interval = require_positive("poll_interval", poll_interval)
-        self.max_concurrency = int(require_positive("max_concurrency", max_concurrency))
+        self.max_concurrency = require_count("max_concurrency", max_concurrency)
         self.validate_only = validate_only
         self.if_finished = require_choice("if_finished", if_finished, ("ignore", "skip", "fail"))
         self.if_not_found = require_choice("if_not_found", if_not_found, ("ignore", "fail"))
         self.if_empty = require_choice("if_empty", if_empty, ("ignore", "skip", "fail"))
-        self._killed = False
-        self._stop: threading.Event | None = None
+        self._stop: Stop | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel, and wait if asked to; return the report."""
-        self._stop = threading.Event()
-        with EarthEngineOperationsHook(
-            self.earthengine_conn_id,
-            project_id=self.project_id,
-            impersonation_chain=self.impersonation_chain,
-        ) as hook:
-            parsed = self._find(context, hook)
-            if not parsed.names and not parsed.invalid:
-                return self._nothing(context)
-            if not parsed.names:
-                push_report(context, Report(tuple(invalid_results(parsed.invalid))))
-                parsed.require_valid()
-            if self.validate_only:
-                return self._validated(context, parsed)
-            self.log.info("Requesting cancellation of %s.", counted(len(parsed.names)))
-            report = cancel_operations(
-                hook.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=self.max_concurrency
-            )
-            self.log.info("%s\n%s", report.summary, listing(report.results))
-            open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
-            if open_names and self.wait_for_completion:
-                report = self._wait(context, hook, report, open_names)
-            return self._finish(context, report)
+        self._stop = Stop()
+        try:
+            with EarthEngineOperationsHook(
+                self.earthengine_conn_id,
+                project_id=self.project_id,
+                impersonation_chain=self.impersonation_chain,
+            ) as hook:
+                return self._execute(context, hook)
+        finally:
+            self._stop = None
+
+    def _execute(self, context: Context, hook: EarthEngineOperationsHook) -> dict[str, Any]:
+        parsed = self._find(context, hook)
+        if not parsed.names and not parsed.invalid:
+            return self._nothing(context)
+        if not parsed.names:
+            push_report(context, Report(tuple(invalid_results(parsed.invalid))))
+            parsed.require_valid()
+        if self.validate_only:
+            return self._validated(context, parsed)
+        self.log.info("Requesting cancellation of %s.", counted(len(parsed.names)))
+        report = cancel_operations(
+            hook.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=self.max_concurrency
+        )
+        self.log.info("%s\n%s", report.summary, listing(report.results))
+        open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
+        if open_names and self.wait_for_completion:
+            report = self._wait(context, hook, report, open_names)
+        if self._stop is not None and self._stop.requested:
+            raise self._killed(context, report)
+        return self._finish(context, report)
 
     def _find(self, context: Context, hook: EarthEngineOperationsHook) -> ParsedNames:
         if self.xcom_task_ids is None:
@@ -149,16 +159,19 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         return pull_from_tasks(context["ti"], self.xcom_task_ids, hook=hook, key=self.xcom_key)
 
     def _nothing(self, context: Context) -> dict[str, Any]:
-        message = "No operation to cancel: " + (
-            "operations is empty." if self.xcom_task_ids is None else f"{self.xcom_task_ids} pushed none."
+        source = (
+            "operations is empty, or its template rendered to nothing"
+            if self.xcom_task_ids is None
+            else f"{self.xcom_task_ids} pushed none"
         )
+        message = f"No operation to cancel: {source}."
         if self.if_empty == "fail":
             push_report(context, Report())
             raise CancellationFailedError(message, report=Report())
         if self.if_empty == "skip":
             push_report(context, Report())
             raise AirflowSkipException(message)
-        self.log.info("%s", message)
+        self.log.warning("%s The task succeeds all the same; if_empty='skip' or 'fail' changes that.", message)
         return Report().to_dict()
 
     def _validated(self, context: Context, parsed: ParsedNames) -> dict[str, Any]:
@@ -173,55 +186,61 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
     def _wait(
         self, context: Context, hook: EarthEngineOperationsHook, report: Report, names: tuple[str, ...]
     ) -> Report:
-        watch = Watch(names, deadline=deadline_of(self.timeout, context, now=time.time(), deferred=self.deferrable))
+        deadline = deadline_of(self.timeout, context, now=time.time(), deferred=self.deferrable)
+        push_report(context, report)  # what was requested is known whatever happens to the wait
         if self.deferrable:
-            push_report(context, report)  # what is not waited for is kept here until the task resumes
             self.defer(
                 trigger=EarthEngineOperationsTrigger(
                     operations=list(names),
                     earthengine_conn_id=self.earthengine_conn_id,
                     impersonation_chain=self.impersonation_chain,
                     poll_interval=self.poll_interval,
-                    deadline=watch.deadline,
+                    deadline=deadline,
                     max_concurrency=self.max_concurrency,
                 ),
                 method_name="execute_complete",
-                timeout=backstop(watch.deadline, now=time.time()),
+                kwargs={"requested": report.to_dict()},
+                timeout=backstop(deadline, now=time.time()),
             )
-        verdict = wait(
-            hook.get_conn(),
-            watch,
-            poll_interval=self.poll_interval,
-            max_concurrency=self.max_concurrency,
-            on_poll=self._log_changes,
-            sleep=self._sleep,
-        )
+        watch = Watch(names, deadline=deadline)
+        try:
+            verdict = wait(
+                hook.get_conn(),
+                watch,
+                poll_interval=self.poll_interval,
+                max_concurrency=self.max_concurrency,
+                on_poll=lambda changed: log_poll(self.log, watch, changed),
+                sleep=lambda duration: self._sleep(duration, context, report.updated(watch.report().results)),
+            )
+        except BaseException:  # AirflowTaskTimeout is no Exception
+            push_report(context, report.updated(watch.report().results))
+            raise
         if verdict is not Verdict.SETTLED:
             self.log.warning("%s", watch.message(verdict))
         return report.updated(watch.report().results)
 
-    def _log_changes(self, changed: Sequence[Operation]) -> None:
-        for operation in changed:
-            self.log.info("%s: %s", operation.name, operation.progress_words)
+    def _sleep(self, duration: float, context: Context, report: Report) -> None:
+        if self._stop is not None and self._stop.wait(duration):
+            raise self._killed(context, report)
 
-    def _sleep(self, duration: float) -> None:
-        """Sleep so that a kill ends it: SIGTERM raises nothing in a task of Airflow 3."""
-        stop = self._stop or threading.Event()
-        stop.wait(duration)
-        if self._killed:
-            raise CancellationFailedError("the task was killed while it waited for confirmation", report=Report())
+    def _killed(self, context: Context, report: Report) -> CancellationFailedError:
+        push_report(context, report)
+        return CancellationFailedError(f"the task was killed. {report.summary}", report=report)
 
     def on_kill(self) -> None:
-        """Stop waiting; requests that are being sent go on."""
-        self._killed = True
+        """Stop waiting. Requests to cancel go on while the process lives: they are what the task is for."""
         if self._stop is not None:
-            # The signal may have come while this very thread holds the event's lock: set it from another one.
-            threading.Thread(target=self._stop.set, daemon=True).start()
+            self._stop.request()
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], requested: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Take what the trigger saw; return the report."""
+        if requested is None:  # dag.test() drops what defer() was given
+            requested = pull_own(context["ti"], RETURN_VALUE)
+        if event["verdict"] != Verdict.SETTLED:
+            self.log.warning("%s", event["message"])
         seen = Report.from_dict(event["report"])
-        requested = pull_own(context["ti"], RETURN_VALUE)
         report = seen if requested is None else Report.from_dict(requested).updated(seen.results)
         return self._finish(context, report)
 
@@ -230,10 +249,10 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         if failures:
             push_report(context, report)
             raise CancellationFailedError(
-                f"{len(failures)} of {report.summary}; failed:\n{listing(failures)}", report=report
+                f"{len(failures)} of {report.total} failed ({report.counts_words}):\n{listing(failures)}", report=report
             )
         if self.if_finished == "skip" and nothing_was_left(report):
             push_report(context, report)
-            raise AirflowSkipException(f"Nothing was left to cancel. {report.summary}")
+            raise AirflowSkipException(f"Every operation finished first. {report.summary}")
         self.log.info("%s", report.summary)
         return report.to_dict()

@@ -10,18 +10,23 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
+    TaskDeferred,
     conf,
 )
 
+from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.api.models import Report
 from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
-from airflow_provider_eeops.checks import require_choice, require_positive
+from airflow_provider_eeops.checks import require_choice, require_count
 from airflow_provider_eeops.exceptions import NotConfirmedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.progress import log_poll
+from airflow_provider_eeops.stopping import Stop
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger, backstop, deadline_of
 from airflow_provider_eeops.xcom import push_report
 
@@ -81,53 +86,72 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         self.accepted_states = sorted(parse_states(accepted_states))
         self.if_not_found = require_choice("if_not_found", if_not_found, ("ignore", "fail"))
         self.if_empty = require_choice("if_empty", if_empty, ("ignore", "skip", "fail"))
-        self.poll_failure_limit = int(require_positive("poll_failure_limit", poll_failure_limit))
-        self.max_concurrency = int(require_positive("max_concurrency", max_concurrency))
+        self.poll_failure_limit = require_count("poll_failure_limit", poll_failure_limit)
+        self.max_concurrency = require_count("max_concurrency", max_concurrency)
         self.deferrable = (
             conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
         )
         self._hook: EarthEngineOperationsHook | None = None
         self._watch: Watch | None = None
-        self._killed = False
+        self._stop: Stop | None = None
 
     def execute(self, context: Context) -> Any:
         """Wait; return the report."""
+        self._stop = Stop()
         try:
             if not self._watching().names:
                 return self._nothing()
             return self._start_deferred(context) if self.deferrable else super().execute(context)
-        except (AirflowSensorTimeout, AirflowSkipException, AirflowFailException, NotConfirmedError):
-            push_report(context, self._watching().report())
+        except (TaskDeferred, AirflowRescheduleException):
+            raise
+        except BaseException as error:  # AirflowTaskTimeout is no Exception
+            if self._watch is not None:
+                push_report(context, self._watch.report())
+            self._skip_if_flagged(error)
             raise
         finally:
             self._get_hook().close()
+            self._hook = self._watch = self._stop = None
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Ask once; say whether every operation is confirmed."""
-        if self._killed:
-            raise NotConfirmedError("the task was killed while it waited", report=self._watching().report())
         watch = self._watching()
-        for operation in poll(self._get_hook().get_conn(), watch, max_concurrency=self.max_concurrency):
-            self.log.info("%s: %s", operation.name, operation.progress_words)
-        if watch.last_failure:
-            self.log.warning("Poll failed (%d in a row): %s", watch.failed_polls, watch.last_failure)
+        changed = poll(self._get_hook().get_conn(), watch, max_concurrency=self.max_concurrency)
+        log_poll(self.log, watch, changed)
         verdict = watch.verdict(now=time.time())
         if verdict is Verdict.WAITING:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(verdict, watch.message(verdict), watch.report()))
 
     def on_kill(self) -> None:
-        """Stop at the next poke: SIGTERM raises nothing in a task of Airflow 3."""
-        self._killed = True
+        """End the wait: SIGTERM raises nothing in a task of Airflow 3."""
+        if self._stop is not None:
+            self._stop.request()
+
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        """Sleep here, where a kill ends it, and leave Airflow's own sleep nothing."""
+        interval: float = super()._get_next_poke_interval(*args, **kwargs)
+        if self.reschedule or self._stop is None:
+            return interval
+        if self._stop.wait(interval):
+            raise NotConfirmedError("the task was killed while it waited", report=self._watching().report())
+        return 0.0
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take what the trigger saw; return the report."""
         report = Report.from_dict(event["report"])
         try:
             return self._conclude(Verdict(event["verdict"]), event["message"], report)
-        except (AirflowSensorTimeout, AirflowFailException, NotConfirmedError):
+        except Exception as error:
             push_report(context, report)
+            self._skip_if_flagged(error)
             raise
+
+    def _skip_if_flagged(self, error: BaseException) -> None:
+        """Apply soft_fail and never_fail as Airflow does in poke mode, in every mode."""
+        soft = isinstance(error, (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException))
+        if (self.soft_fail and soft) or (self.never_fail and isinstance(error, Exception)):
+            raise AirflowSkipException(str(error)) from error
 
     def _get_hook(self) -> EarthEngineOperationsHook:
         if self._hook is None:
@@ -158,12 +182,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
     def _start_deferred(self, context: Context) -> Any:
         """Ask once here, as what is confirmed already needs no trigger; then hand over."""
-        try:
-            first = self.poke(context)
-        except AirflowFailException as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
-            raise
+        first = self.poke(context)
         if first:
             return first.xcom_value
         return self._defer(context)

@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.progress import log_poll
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -90,15 +91,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             client = await asyncio.to_thread(hook.get_conn)
             while True:
                 changed = await asyncio.to_thread(poll, client, watch, max_concurrency=self.max_concurrency)
-                for operation in changed:
-                    self.log.info("%s: %s", operation.name, operation.progress_words)
-                if watch.last_failure:
-                    self.log.warning(
-                        "Poll failed (%d of %d in a row that end the wait): %s",
-                        watch.failed_polls,
-                        watch.poll_failure_limit,
-                        watch.last_failure,
-                    )
+                log_poll(self.log, watch, changed)
                 now = time.time()
                 verdict = watch.verdict(now=now)
                 if verdict is not Verdict.WAITING:

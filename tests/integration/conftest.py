@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,9 +32,12 @@ def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
 @pytest.fixture(scope="session")
 def airflow(emulator_process: EmulatorClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
     """A real Airflow whose default connection is the emulator's."""
+    dags = tmp_path_factory.mktemp("dags")
+    for file in (*(ROOT / "example_dags").glob("*.py"), *(ROOT / "tests" / "dags").glob("*.py")):
+        shutil.copy(file, dags)
     with LocalAirflow(
         tmp_path_factory.mktemp("airflow"),
-        ROOT / "example_dags",
+        dags,
         connections={"earthengine_default": emulator_process.connection_extras},
     ) as running:
         yield running

@@ -63,7 +63,7 @@ def test_example_all_done_cleanup(
 ) -> None:
     run_id = runs["example_all_done_cleanup"]
     tracked = ("example_all_done_cleanup", run_id, "export", "earthengine_operations")
-    wait_until("the export", lambda: airflow.xcom(*tracked) is not None, seconds=120)
+    wait_until("the export", lambda: bool(airflow.xcom(*tracked)), seconds=120)
     pid = airflow.task_pid("example_all_done_cleanup", run_id, "export")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)  # as the out-of-memory killer does: the task can do nothing any more

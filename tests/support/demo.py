@@ -44,7 +44,9 @@ def main() -> int:
             earth_engine = EmulatorClient(base_url, project=PROJECT, key_path=home / "emulator" / "key.json")
             wait_until("the emulator", earth_engine.answers, seconds=30)
             server.check_running()
-            step("starting Airflow: scheduler, triggerer, DAG processor, API server on SQLite")
+            step(
+                "starting Airflow: scheduler, triggerer, DAG processor, API server on SQLite; this takes up to a minute"
+            )
             with LocalAirflow(
                 home / "airflow",
                 ROOT / "example_dags",

@@ -31,7 +31,7 @@ def main() -> int:
         earth_engine = EmulatorClient(base_url, project=PROJECT, key_path=HOME / "emulator" / "key.json")
         wait_until("the emulator", earth_engine.answers, seconds=30)
         password = secrets.token_urlsafe(9)
-        print("Starting Airflow, about half a minute.", flush=True)
+        print("Starting Airflow: up to a minute, the first time more.", flush=True)
         with LocalAirflow(
             HOME,
             ROOT / "example_dags",
@@ -41,9 +41,10 @@ def main() -> int:
             print(f"Airflow:   {airflow.url}  user admin, password {password}")
             print(f"Emulator:  {base_url}/emulator/operations  project {PROJECT}")
             print(f"Logs:      {HOME.relative_to(ROOT)}/logs")
-            print("Connection earthengine_default points at the emulator. Trigger an example DAG; Ctrl-C stops all.")
-            sys.stdout.flush()
+            print("Connection earthengine_default, set in the environment, points at the emulator.")
+            print("Trigger an example DAG. Ctrl-C stops all.", flush=True)
             stop.wait()
+            print("Stopping.", flush=True)
     return 0
 
 

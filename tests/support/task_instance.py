@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
 __all__ = ["FakeTaskInstance"]
 
@@ -22,9 +23,12 @@ class FakeTaskInstance:
         self.map_index = map_index
         self.xcoms = {} if xcoms is None else xcoms
         self.start_date = datetime.now(UTC)
-        self.task: Any = SimpleNamespace(execution_timeout=None)
+        self.task: Any = BaseOperator(task_id=task_id, dag=DAG("dag", schedule=None))
 
     def sibling(self, task_id: str, *, map_index: int = -1) -> FakeTaskInstance:
+        """Make another instance of the same run; its task is added to the DAG."""
+        if task_id not in self.task.dag.task_dict:
+            BaseOperator(task_id=task_id, dag=self.task.dag)
         return FakeTaskInstance(task_id, map_index=map_index, xcoms=self.xcoms)
 
     def xcom_push(self, key: str, value: Any) -> None:

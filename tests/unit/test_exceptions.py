@@ -28,6 +28,7 @@ from airflow_provider_eeops.exceptions import (
     PermissionDeniedError,
     ProjectNotAllowedError,
     QuotaExceededError,
+    TaskKilledError,
     UnauthenticatedError,
     UnavailableError,
     UnexpectedAnswerError,
@@ -79,6 +80,7 @@ CASES: list[tuple[EarthEngineError, bool, str]] = [
     (CancellationFailedError("x", report=REPORT), False, "UNKNOWN"),
     (OperationsFailedError("x", report=REPORT), False, "UNKNOWN"),
     (NotConfirmedError("x", report=REPORT), False, "UNKNOWN"),
+    (TaskKilledError("x"), False, "ABORTED"),
 ]
 
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from subprocess import TimeoutExpired
+from typing import Any, ClassVar
 
 import pytest
 
 from airflow_provider_eeops.api.cancelling import KILL_BUDGET, cancel_in_haste, cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
+from airflow_provider_eeops.api.clock import SYSTEM_CLOCK
 from airflow_provider_eeops.api.models import OperationResult, Outcome, Report
 from airflow_provider_eeops.api.names import parse_operation_names
 from airflow_provider_eeops.emulator import Emulator, Fault
@@ -159,6 +161,33 @@ def test_the_look_afterwards_may_fail(client: EarthEngineOperationsClient, emula
     assert emulator.state(name) == "CANCELLED"
 
 
+def test_a_look_afterwards_that_fails_is_told_once(
+    client: EarthEngineOperationsClient, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    emulator.deny("earthengine.operations.get")
+    names = [emulator.add_operation() for _ in range(20)]
+    assert cancel_operations(client, names).counts == {"cancel_requested": 20}
+    (text,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "and of 19 operations more was requested; asked for the state: HTTP 403 PERMISSION_DENIED: " in text
+    assert any(name in text for name in names)
+
+
+def test_a_refused_token_is_asked_for_once(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    names = [f"projects/one/operations/{number}" for number in range(2000)]
+    emulator.add_fault(Fault("token", status=400, rpc_status="invalid_grant", times=None))
+    report = cancel_operations(client, names)
+    assert report.counts == {"error": 2000}
+    assert [result.name for result in report.results] == names
+    assert all("invalid_grant" in str(result) for result in report.results)
+    assert emulator.count("token") == 1
+
+
+def test_a_name_given_twice_is_in_the_report_once(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
+    name = emulator.add_operation()
+    assert only(cancel_operations(client, [name, name])).name == name
+    assert emulator.count("cancel") == 1
+
+
 def test_a_reset_after_which_a_repeat_succeeds(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
     name = emulator.add_operation()
     emulator.add_fault(Fault("cancel", action="reset_after"))
@@ -176,7 +205,7 @@ def test_one_bad_of_many_stops_no_other(client: EarthEngineOperationsClient, emu
     )
     assert report.counts == {"cancel_requested": 59, "not_found": 1, "error": 1}
     assert [result.name for result in report.results] == [*names, "'projects/one/operations/..'"]
-    assert told == names
+    assert sorted(told) == sorted(names)
     assert all(emulator.state(name) == "CANCELLING" for name in names if "GONE" not in name)
     assert (emulator.count("cancel"), emulator.count("list"), emulator.count("get")) == (60, 1, 0)
 
@@ -220,6 +249,8 @@ def test_in_haste_every_operation_is_in_the_log(
     report = cancel_in_haste(client, parsed.names, log=log, because="The task was killed.", invalid=parsed.invalid)
     logged = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == log.name]
     assert logged[0] == ("INFO", "The task was killed. Requesting cancellation of 4 operations.")
+    order = [running, finished, denied, "projects/one/operations/GONE", "'A?'"]
+    logged[1:] = sorted(logged[1:], key=lambda line: order.index(line[1].split(": ")[0]))
     assert [(level, text.split(": ")[0], text.split(": ")[1]) for level, text in logged[1:]] == [
         ("INFO", running, "cancel requested"),
         ("INFO", finished, "finished first (SUCCEEDED)"),
@@ -251,3 +282,71 @@ def test_in_haste_little_time_is_spent(
     assert clock.monotonic() - began < KILL_BUDGET.deadline
     assert emulator.count("cancel") == 2
     assert emulator.count("get") == 0
+
+
+@pytest.mark.parametrize("method", ["token", "cancel"])
+def test_in_haste_a_server_that_hangs_does_not_hold_it(
+    connected: Connect, emulator: Emulator, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    client = connected(at=SYSTEM_CLOCK)
+    names = [f"projects/one/operations/{number}" for number in range(64)]
+    emulator.add_fault(Fault(method, action="hang", times=None))
+    began = SYSTEM_CLOCK.monotonic()
+    cancel_in_haste(client, names[:1], log=log, because="", seconds=0.5)
+    for_one = SYSTEM_CLOCK.monotonic() - began
+    caplog.clear()
+    began = SYSTEM_CLOCK.monotonic()
+    report = cancel_in_haste(client, names, log=log, because="", seconds=0.5)
+    assert SYSTEM_CLOCK.monotonic() - began < 8 * for_one, "64 names take what one takes, not 64 times as long"
+    assert report.counts == {"error": 64}
+    assert [result.name for result in report.results] == names
+    # Whether the line before them is captured too depends on the level that others left.
+    errors = [
+        record.getMessage() for record in caplog.records if record.name == log.name and record.levelname == "ERROR"
+    ]
+    assert sorted(errors) == sorted(str(result) for result in report.results)
+
+
+def test_in_haste_each_result_is_logged_as_it_comes(connected: Connect, emulator: Emulator) -> None:
+    class Log:
+        lines: ClassVar[list[tuple[float, str]]] = []
+
+        def info(self, message: str, /, *args: Any) -> None:
+            self.lines.append((SYSTEM_CLOCK.monotonic() - began, message % args))
+
+        error = info
+
+    client = connected(at=SYSTEM_CLOCK)
+    slow, quick = emulator.add_operation(), emulator.add_operation()
+    client.get_operation(quick)
+    emulator.add_fault(Fault("cancel", action="hang", name=slow, times=None))
+    began = SYSTEM_CLOCK.monotonic()
+    cancel_in_haste(client, [slow, quick], log=Log(), because="", seconds=1.0)
+    (at_quick, first), (at_slow, last) = Log.lines[1:]
+    assert first == f"{quick}: cancel requested"
+    assert last.startswith(f"{slow}: error: ")
+    assert at_quick < 0.8 < at_slow < 2.0
+
+
+def test_in_haste_what_the_pace_leaves_no_time_for_is_an_error(
+    connected: Connect, emulator: Emulator, clock: ManualClock
+) -> None:
+    client = connected(requests_per_second=2)
+    names = [emulator.add_operation() for _ in range(40)]
+    began = clock.monotonic()
+    report = cancel_in_haste(client, names, log=log, because="", seconds=4.0)
+    assert clock.monotonic() - began <= 4.0
+    assert report.counts == {"cancel_requested": 8, "error": 32}
+    assert "not sent, no time was left" in str(report.having(Outcome.ERROR)[0])
+
+
+def test_in_haste_nothing_is_raised(
+    client: EarthEngineOperationsClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_name: str) -> None:
+        raise TimeoutExpired("secret program", 5)
+
+    monkeypatch.setattr(EarthEngineOperationsClient, "cancel_operation", lambda _self, name: fail(name))
+    result = only(cancel_in_haste(client, ["projects/one/operations/A"], log=log, because=""))
+    assert (result.outcome, emulator.count()) == (Outcome.ERROR, 0)
+    assert result.error_message == "an error that was not expected: TimeoutExpired"

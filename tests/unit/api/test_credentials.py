@@ -12,7 +12,7 @@ from google.auth.environment_vars import CREDENTIALS
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
 from airflow_provider_eeops.api.credentials import load_credentials, principal
-from airflow_provider_eeops.api.settings import Settings
+from airflow_provider_eeops.api.settings import Settings, shown_path
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer
 from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsError, PermissionDeniedError
 from tests.support.clock import ManualClock
@@ -322,7 +322,7 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, contents: bytes |
         path.write_bytes(contents)
     with pytest.raises(InvalidSettingsError) as caught:
         load_credentials(Settings.from_extras({name: str(path)}))
-    assert str(caught.value).startswith(f"connection extra {name}: {path} {says}")
+    assert str(caught.value).startswith(f"connection extra {name}: {shown_path(str(path))} {says}")
     assert SECRET not in str(caught.value)
 
 

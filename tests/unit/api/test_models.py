@@ -17,6 +17,7 @@ from airflow_provider_eeops.api.models import (
     Outcome,
     Report,
     listing,
+    merged,
 )
 from airflow_provider_eeops.api.names import parse_operation_names
 from airflow_provider_eeops.api.watching import Watch
@@ -57,6 +58,12 @@ A = "projects/one/operations/A"
         ({"metadata": {"state": "CANCELLING"}, "done": True, "error": {"code": 1}}, "CANCELLED", Outcome.CANCELLED),
         ({"done": True, "error": {"code": "1"}}, "CANCELLED", Outcome.CANCELLED),
         ({"metadata": {"state": "CANCELLED"}, "done": True, "error": {"code": 3}}, "FAILED", Outcome.FINISHED_FIRST),
+        ({"metadata": {"state": "CANCELLED"}, "error": {"code": 3}}, "FAILED", Outcome.FINISHED_FIRST),
+        ({"metadata": {"state": "CANCELLED"}, "done": False, "error": {"code": 13}}, "FAILED", Outcome.FINISHED_FIRST),
+        ({"metadata": {"state": "CANCELLED"}, "error": {"code": 1}}, "CANCELLED", Outcome.CANCELLED),
+        ({"metadata": {"state": "CANCELLED"}}, "CANCELLED", Outcome.CANCELLED),
+        ({"metadata": {"state": "CANCELLED"}, "done": True}, "CANCELLED", Outcome.CANCELLED),
+        ({"metadata": {"state": "CANCELLING"}, "error": {"code": 3}}, "CANCELLING", None),
         ({"metadata": {"state": 5}, "done": 1}, "STATE_UNSPECIFIED", None),
     ],
 )
@@ -251,7 +258,7 @@ def test_outcome_of_an_operation(operation: Operation, outcome: Outcome) -> None
         (OperationResult("A", Outcome.NOT_FOUND, None, 5, "Gone."), "A: not found: Gone."),
         (
             OperationResult("A", Outcome.NOT_CONFIRMED, "RUNNING", None, "Late."),
-            "A: not confirmed in time (RUNNING): Late.",
+            "A: not confirmed (RUNNING): Late.",
         ),
     ],
 )
@@ -283,7 +290,6 @@ def test_a_report_goes_through_json_and_back() -> None:
     assert type(REPORT.to_dict()["operations"][0]["state"]) is str
     assert parse_operation_names(data, project_id="one").names == [
         "projects/one/operations/A",
-        "projects/one/operations/B",
         "projects/one/operations/C",
     ]
 
@@ -297,6 +303,45 @@ def test_a_report_is_updated_in_place_and_keeps_its_order() -> None:
         ("C", "cancelled"),
         ("D", "not_found"),
     ]
+
+
+REQUESTED = OperationResult(A, Outcome.CANCEL_REQUESTED, "CANCELLING")
+
+
+@pytest.mark.parametrize(
+    ("newer", "outcome", "state", "message"),
+    [
+        (("permission_denied", None, 7, "No."), "not_confirmed_in_time", "CANCELLING", "met permission denied: No."),
+        (("unsupported", None, 12, "No."), "not_confirmed_in_time", "CANCELLING", "met unsupported: No."),
+        (("error", "RUNNING", 14, None), "not_confirmed_in_time", "RUNNING", "met error"),
+        (
+            ("not_found", None, 5, "Gone."),
+            "not_found",
+            "CANCELLING",
+            "cancellation was requested, and the operation is no longer there: Gone.",
+        ),
+        (("not_confirmed_in_time", None, None, None), "not_confirmed_in_time", "CANCELLING", None),
+        (("cancelled", "CANCELLED", 1, "Done."), "cancelled", "CANCELLED", "Done."),
+        (("finished_first", "SUCCEEDED", None, None), "finished_first", "SUCCEEDED", None),
+    ],
+)
+def test_an_accepted_request_stays_accepted(
+    newer: tuple[Any, ...], outcome: str, state: str, message: str | None
+) -> None:
+    result = merged(REQUESTED, OperationResult(A, Outcome(newer[0]), *newer[1:]))
+    assert (result.outcome.value, result.state, result.error_code) == (outcome, state, newer[2])
+    if message is None or message == newer[3]:
+        assert result.error_message == message
+    else:
+        assert str(result.error_message).startswith("cancellation was requested, ")
+        assert str(result.error_message).endswith(message)
+    assert Report((REQUESTED,)).updated([result]).results[0].outcome is result.outcome
+
+
+@pytest.mark.parametrize("older", [outcome for outcome in Outcome if outcome is not Outcome.CANCEL_REQUESTED])
+def test_what_was_learned_after_replaces_anything_else(older: Outcome) -> None:
+    newer = OperationResult(A, Outcome.PERMISSION_DENIED, None, 7, "No.")
+    assert merged(OperationResult(A, older, "RUNNING"), newer) is newer
 
 
 def test_a_listing_is_cut() -> None:

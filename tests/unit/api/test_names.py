@@ -409,3 +409,30 @@ def test_a_name_in_a_mapping_wins(payload: Mapping[str, Any]) -> None:
 def test_a_report_is_taken_as_it_is() -> None:
     report = Report((OperationResult("projects/one/operations/A", Outcome.CANCEL_REQUESTED),))
     assert parse_operation_names([report, report.to_dict()]).names == ["projects/one/operations/A"]
+
+
+NONE = OperationResult("'projects/one/operations/..'", Outcome.ERROR, error_code=3)
+FAILED = OperationResult("projects/one/operations/B", Outcome.ERROR, error_code=14)
+GOOD = OperationResult("projects/one/operations/A", Outcome.CANCEL_REQUESTED)
+
+
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_what_a_report_says_was_no_operation_is_passed_over(*, as_dict: bool) -> None:
+    report = Report((NONE, GOOD, OperationResult("the number 5", Outcome.ERROR), FAILED))
+    parsed = parse_operation_names(report.to_dict() if as_dict else report, project_id="one")
+    assert (parsed.names, parsed.invalid) == ([GOOD.name, FAILED.name], [])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"operations": [{"name": "a?b", "outcome": "not_found"}]},
+        {"operations": [{"name": "a?b"}]},
+        {"operations": ["a?b"]},
+        {"operations": "a?b"},
+        {"name": "a?b", "outcome": "error"},
+        [{"name": "a?b", "outcome": "error"}],
+    ],
+)
+def test_anything_else_that_is_no_operation_is_not(value: Any) -> None:
+    assert len(parse_operation_names(value).invalid) == 1

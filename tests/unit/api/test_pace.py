@@ -63,3 +63,12 @@ def test_the_machines_clock() -> None:
     SYSTEM_CLOCK.sleep(0.001)
     assert SYSTEM_CLOCK.time() > before[0]
     assert SYSTEM_CLOCK.monotonic() - before[1] >= 0.001
+
+
+def test_no_slot_is_taken_from_the_end_on(clock: ManualClock) -> None:
+    pace = Pace(4, clock=clock)
+    until = clock.monotonic() + 0.5
+    assert [pace.wait(until=until) for _ in range(4)] == [True, True, False, False]
+    assert clock.sleeps == pytest.approx([0.25])
+    assert pace.wait()
+    assert clock.sleeps == pytest.approx([0.25, 0.25])

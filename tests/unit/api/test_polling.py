@@ -4,11 +4,13 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from subprocess import TimeoutExpired
 from typing import Any
 
 import pytest
 
 from airflow_provider_eeops.api.client import PAGE_SIZE, EarthEngineOperationsClient
+from airflow_provider_eeops.api.clock import SYSTEM_CLOCK
 from airflow_provider_eeops.api.models import Operation, Outcome
 from airflow_provider_eeops.api.polling import in_parallel, observe, poll, wait
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
@@ -17,6 +19,7 @@ from airflow_provider_eeops.exceptions import (
     ConnectionFailedError,
     CredentialsError,
     EarthEngineError,
+    InvalidInputError,
     NotFoundError,
     PermissionDeniedError,
     UnauthenticatedError,
@@ -34,16 +37,85 @@ def add(emulator: Emulator, count: int, **more: Any) -> list[str]:
 # Calls in parallel
 
 
-def test_what_comes_of_each_call_in_order() -> None:
+def test_what_comes_of_each_call() -> None:
     def call(name: str) -> str:
         if name == "b":
             raise ConnectionFailedError(name)
         return name.upper()
 
-    found = list(in_parallel(["a", "b", "c"], call, max_concurrency=2))
-    assert [name for name, _ in found] == ["a", "b", "c"]
-    assert [found[0][1], found[2][1]] == ["A", "C"]
-    assert isinstance(found[1][1], ConnectionFailedError)
+    found = dict(in_parallel(["a", "b", "c"], call, max_concurrency=2))
+    assert set(found) == {"a", "b", "c"}
+    assert (found["a"], found["c"]) == ("A", "C")
+    assert isinstance(found["b"], ConnectionFailedError)
+
+
+def test_who_is_slow_keeps_no_other_back() -> None:
+    release = threading.Event()
+
+    def call(name: str) -> None:
+        if name == "slow":
+            release.wait(timeout=10)
+
+    calls = in_parallel(["slow", "a", "b"], call, max_concurrency=2)
+    assert [next(calls)[0], next(calls)[0]] == ["a", "b"]
+    release.set()
+    assert [name for name, _ in calls] == ["slow"]
+
+
+def test_when_the_time_is_over_the_rest_is_said_to_be_late() -> None:
+    release = threading.Event()
+
+    def call(name: str) -> str:
+        if name == "slow":
+            release.wait(timeout=10)
+        return name
+
+    found = in_parallel(["quick", "slow", "never"], call, max_concurrency=1, until=SYSTEM_CLOCK.monotonic() + 0.2)
+    assert [(name, str(what)) for name, what in found] == [
+        ("quick", "quick"),
+        ("slow", "no answer in the time there was."),
+        ("never", "not asked: no time was left."),
+    ]
+    release.set()
+
+
+def test_an_error_that_nobody_foresaw_loses_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def call(name: str) -> str:
+        if name != "c":
+            raise TimeoutExpired("secret program", 5)
+        return name
+
+    found = dict(in_parallel(["a", "b", "c"], call, max_concurrency=1))
+    assert [str(found[name]) for name in "abc"] == [*["an error that was not expected: TimeoutExpired"] * 2, "c"]
+    assert isinstance(found["a"], EarthEngineError)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    found = [str(what) for _, what in in_parallel(["a", "b"], str.upper, max_concurrency=1)]
+    assert found == ["not asked: can't start new thread"] * 2
+
+
+def test_without_a_token_no_further_call_is_made() -> None:
+    asked: list[str] = []
+
+    def call(name: str) -> None:
+        asked.append(name)
+        raise CredentialsError("No token.")
+
+    found = dict(in_parallel([str(number) for number in range(100)], call, max_concurrency=1))
+    assert {str(error) for error in found.values()} == {"No token."}
+    assert (len(found), asked) == (100, ["0"])
+
+
+@pytest.mark.parametrize("most", [0, 0.5, True, "3", float("nan"), None])
+def test_a_concurrency_that_makes_no_sense_is_refused(most: Any) -> None:
+    with pytest.raises(InvalidInputError, match=f"max_concurrency is {most!r}: it must be a whole number of at least"):
+        in_parallel([], str.upper, max_concurrency=most)
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
@@ -287,6 +359,58 @@ def test_a_wait_that_is_stopped_between_polls(client: EarthEngineOperationsClien
     with pytest.raises(KeyboardInterrupt):
         wait(client, Watch(tuple(add(emulator, 1))), poll_interval=10, sleep=stop)
     assert emulator.count("get") == 1
+
+
+@pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf"), True, "3"])
+def test_a_poll_interval_that_makes_no_sense_is_refused(client: EarthEngineOperationsClient, interval: Any) -> None:
+    with pytest.raises(InvalidInputError, match=f"poll_interval is {interval!r}"):
+        wait(client, Watch(()), poll_interval=interval)
+
+
+def test_an_api_that_hangs_does_not_hold_a_wait_beyond_its_deadline(connected: Connect, emulator: Emulator) -> None:
+    client = connected(at=SYSTEM_CLOCK)
+    client.get_operation(add(emulator, 1)[0])
+    names = add(emulator, 4)
+    emulator.add_fault(Fault("get", action="hang", times=None))
+    began = SYSTEM_CLOCK.monotonic()
+    watch = Watch(tuple(names), deadline=SYSTEM_CLOCK.time() + 1)
+    assert wait(client, watch, poll_interval=10, max_concurrency=1) is Verdict.TIMED_OUT
+    assert 1 <= SYSTEM_CLOCK.monotonic() - began < 4
+    assert emulator.count("get") <= 2
+    assert len(watch.failures) == 4
+
+
+def test_at_the_deadline_a_last_look_is_possible(
+    client: EarthEngineOperationsClient, emulator: Emulator, clock: ManualClock
+) -> None:
+    (name,) = add(emulator, 1)
+    watch = Watch((name,), deadline=clock.time() - 100)
+    assert [operation.name for operation in poll(client, watch)] == [name]
+
+
+@pytest.mark.parametrize("method", ["list", "get"])
+def test_a_poll_without_a_token_asks_for_one_once(
+    client: EarthEngineOperationsClient, emulator: Emulator, method: str
+) -> None:
+    names = add(emulator, 21 if method == "list" else 20) + add(emulator, 25, project="two")
+    emulator.add_fault(Fault("token", status=400, times=None))
+    observation = observe(client, names, max_concurrency=1)
+    assert list(observation.errors) == names
+    assert emulator.count("token") == 1
+
+
+def test_a_listing_that_meets_what_nobody_foresaw_loses_no_other(
+    client: EarthEngineOperationsClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, few = add(emulator, 21), add(emulator, 1, project="two")
+
+    def fail(_project_id: str) -> None:
+        raise TimeoutExpired("secret program", 5)
+
+    monkeypatch.setattr(client, "list_pages", fail)
+    observation = observe(client, names + few)
+    assert list(observation.operations) == few
+    assert {str(error) for error in observation.errors.values()} == {"an error that was not expected: TimeoutExpired"}
 
 
 def test_waiting_for_nothing(client: EarthEngineOperationsClient, emulator: Emulator) -> None:

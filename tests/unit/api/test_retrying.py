@@ -97,3 +97,15 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
 def test_any_retry_after_is_a_wait_or_none(header: str) -> None:
     seconds = retry_after_seconds(header, now=NOW)
     assert seconds is None or seconds >= 0
+
+
+@pytest.mark.parametrize(("until", "end"), [(None, 30.0), (25.0, 25.0), (15.0, 15.0), (100.0, 30.0)])
+def test_a_call_ends_at_its_deadline_or_with_its_group(until: float | None, end: float) -> None:
+    assert Budget(deadline=10.0, until=until).begun(20.0) == end
+
+
+@pytest.mark.parametrize(("time_left", "wait"), [(0.6, 0.5), (0.5, None), (-1.0, None)])
+def test_no_retry_that_the_group_has_no_time_for(time_left: float, wait: float | None) -> None:
+    error = ConnectionFailedError("x")
+    found = wait_before_retry(error, attempt=1, elapsed=0.0, budget=Budget(), time_left=time_left, jitter=lambda: 1.0)
+    assert found == wait

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_eeops.api.retrying import Budget
-from airflow_provider_eeops.api.settings import API_VERSIONS, DEFAULT_BASE_URL, DEFAULT_SCOPES, FIELDS, Settings
+from airflow_provider_eeops.api.settings import (
+    API_VERSIONS,
+    DEFAULT_BASE_URL,
+    DEFAULT_SCOPES,
+    FIELDS,
+    Settings,
+    shown_path,
+)
 from airflow_provider_eeops.exceptions import InvalidSettingsError
 
 LOOPBACK = {"base_url": "http://127.0.0.1:8080"}
@@ -89,8 +97,15 @@ def test_ca_bundle(tmp_path: Path) -> None:
     bundle.touch()
     assert Settings.from_extras({"ca_bundle": str(bundle)}).ca_bundle == str(bundle)
     missing = str(tmp_path / "missing.pem")
-    assert refusal({"ca_bundle": missing}).startswith(f"connection extra ca_bundle is {missing}: there is no such file")
-    assert "there is no such file" in refusal({"ca_bundle": "x" * 3000})
+    shown = shown_path(missing)
+    assert refusal({"ca_bundle": missing}).startswith(f"connection extra ca_bundle is {shown}: there is no such file")
+    assert refusal({"ca_bundle": "gone/" * 100}).startswith(f"connection extra ca_bundle is {('gone/' * 12)[:57]}...: ")
+    assert "there is no such file" in refusal({"ca_bundle": "x" * 255})
+
+
+def test_a_path_is_shown_in_part() -> None:
+    assert shown_path("x" * 60) == "x" * 60
+    assert shown_path("x" * 61) == "x" * 57 + "..."
 
 
 def test_googles_connection_as_it_is() -> None:
@@ -216,6 +231,8 @@ def test_a_bad_value_is_named_with_the_remedy(extras: dict[str, Any], says: str)
         f"-----BEGIN PRIVATE KEY-----{SECRET}",
         f"a\n{SECRET}",
         SECRET * 1000,
+        base64.b64encode(json.dumps({**KEY, "private_key": SECRET * 100}).encode()).decode(),
+        f"/keys/{'x' * 256}",
     ],
 )
 def test_a_key_pasted_where_a_path_belongs_is_not_quoted(name: str, contents: str) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import pytest
@@ -303,7 +304,8 @@ def test_nobody_listens(connected: Connect) -> None:
     error = caught(client, "projects/one/operations/A")
     assert isinstance(error, ConnectionFailedError)
     assert str(error) == (
-        "GET v1alpha/projects/one/operations/A: no answer (ConnectionRefusedError: Connection refused)."
+        f"GET v1alpha/projects/one/operations/A at http://127.0.0.1:{port}: no answer"
+        " (ConnectionRefusedError: Connection refused)."
     )
 
 
@@ -554,7 +556,7 @@ def test_a_proxys_password_is_in_no_error(direct: Direct) -> None:
     transport = direct(base_url="https://ee.example", proxies={"https": "http://user:hush@127.0.0.1:1"})
     with pytest.raises(ConnectionFailedError) as info:
         transport.request("GET", "v1/x", budget=Budget(retries=0))
-    assert str(info.value) == "GET v1/x: no answer (ConnectionRefusedError: Connection refused)."
+    assert str(info.value) == "GET v1/x at https://ee.example: no answer (ConnectionRefusedError: Connection refused)."
 
 
 def test_the_connections_certificates_win_over_the_environments(
@@ -611,6 +613,7 @@ def test_closing_leaves_no_connection(connected: Connect, server: EmulatorServer
     with client:
         client.get_operation(emulator.add_operation())
         assert open_connections() > 0
+    gc.collect()
     assert open_connections() == 0
 
 
@@ -619,3 +622,85 @@ def peer_port(found: socket.socket) -> int | None:
         return int(found.getpeername()[1])
     except (OSError, IndexError):
         return None
+
+
+# A group of calls that ends at one moment
+
+
+def test_after_the_end_nothing_is_sent(
+    client: EarthEngineOperationsClient, emulator: Emulator, clock: ManualClock, name: str
+) -> None:
+    error = caught(client.ending(clock.monotonic()), name)
+    assert isinstance(error, ConnectionFailedError)
+    assert str(error) == f"GET v1alpha/{name}: not sent, no time was left."
+    assert emulator.count() == 0
+
+
+def test_a_retry_does_not_outlast_the_end(
+    client: EarthEngineOperationsClient, emulator: Emulator, clock: ManualClock, name: str
+) -> None:
+    emulator.add_fault(Fault("get", status=503, headers={"Retry-After": "5"}, times=None))
+    began = clock.monotonic()
+    assert isinstance(caught(client.ending(began + 12), name), UnavailableError)
+    assert emulator.count("get") == 3
+    assert clock.monotonic() - began < 12
+
+
+def test_no_pace_but_the_error_met_when_the_end_comes_first(
+    connected: Connect, emulator: Emulator, clock: ManualClock, name: str
+) -> None:
+    client = connected(requests_per_second=0.1)
+    emulator.add_fault(Fault("get", status=503, times=None))
+    assert isinstance(caught(client.ending(clock.monotonic() + 5), name), UnavailableError)
+    assert emulator.count("get") == 1
+
+
+def test_a_token_server_that_hangs_holds_nobody_beyond_the_end(connected: Connect, emulator: Emulator) -> None:
+    client = connected(at=SYSTEM_CLOCK)
+    emulator.add_fault(Fault("token", action="hang", times=None))
+    began = SYSTEM_CLOCK.monotonic()
+    ending = client.ending(began + 0.5)
+    with ThreadPoolExecutor(8) as pool:
+        errors = list(pool.map(lambda number: caught(ending, f"projects/one/operations/{number}"), range(40)))
+    assert SYSTEM_CLOCK.monotonic() - began < 2
+    assert {type(error) for error in errors} <= {CredentialsError, ConnectionFailedError}
+    assert emulator.count("token") <= 3
+
+
+def test_who_waited_for_a_token_takes_the_failure(connected: Connect, emulator: Emulator, name: str) -> None:
+    client = connected(num_retries=0)
+    emulator.add_fault(Fault("token", action="reset_before", seconds=0.3, times=None))
+    barrier = threading.Barrier(8)
+
+    def get(_: int) -> EarthEngineError:
+        barrier.wait()
+        return caught(client, name)
+
+    with ThreadPoolExecutor(8) as pool:
+        errors = list(pool.map(get, range(8)))
+    assert {type(error) for error in errors} == {CredentialsError}
+    assert len({id(error) for error in errors}) == 8
+    assert emulator.count("token") < 8
+
+
+def test_a_refused_token_is_asked_for_once_a_second(
+    client: EarthEngineOperationsClient, emulator: Emulator, clock: ManualClock, name: str
+) -> None:
+    emulator.add_fault(Fault("token", status=400, rpc_status="invalid_grant", times=3))
+    for _ in range(3):
+        for _ in range(5):
+            assert "invalid_grant" in str(caught(client, name))
+        clock.advance(1.01)
+    assert emulator.count("token") == 3
+    assert client.get_operation(name).name == name
+
+
+def test_a_source_of_credentials_that_raises_anything(direct: Direct, name: str) -> None:
+    class Slow(user_credentials.Credentials):
+        def refresh(self, _request: Any) -> None:
+            raise TimeoutExpired("secret program", 5)
+
+    slow: Any = Slow
+    with pytest.raises(CredentialsError, match=r"no token for .*: TimeoutExpired$") as info:
+        direct(slow(None)).request("GET", f"v1alpha/{name}", budget=Budget(retries=0))
+    assert "secret" not in str(info.value)

@@ -10,6 +10,7 @@ from airflow_provider_eeops.exceptions import (
     ConnectionFailedError,
     EarthEngineError,
     InvalidArgumentError,
+    InvalidInputError,
     NotFoundError,
     PermissionDeniedError,
     ProjectNotAllowedError,
@@ -227,7 +228,7 @@ def test_report_says_only_what_was_seen() -> None:
         f"{A}: not found (RUNNING): HTTP 404 NOT_FOUND: Gone.",
         f"{B}: cancelled (CANCELLED): Cancelled.",
         f"{c}: finished first (SUCCEEDED)",
-        f"{d}: not confirmed in time (CANCELLING)",
+        f"{d}: not confirmed (CANCELLING)",
     ]
 
 
@@ -243,12 +244,12 @@ def learned(*operations: Operation, errors: dict[str, EarthEngineError] | None =
         (
             learned(Operation(A, "SUCCEEDED"), Operation(B, "CANCELLED")),
             Verdict.SETTLED,
-            "2 operations: 1 cancelled, 1 finished first",
+            "2 operations: 1 SUCCEEDED, 1 CANCELLED",
         ),
         (
             learned(Operation(B, "SUCCEEDED"), errors={A: NOT_FOUND}),
             Verdict.SETTLED,
-            f"2 operations: 1 finished first, 1 not found\n- {A}: not found: HTTP 404 NOT_FOUND: Gone.",
+            f"2 operations: 1 not found, 1 SUCCEEDED\n- {A}: not found: HTTP 404 NOT_FOUND: Gone.",
         ),
         (
             learned(
@@ -265,18 +266,67 @@ def learned(*operations: Operation, errors: dict[str, EarthEngineError] | None =
         (
             learned(Operation(A, "RUNNING"), Operation(B, "SUCCEEDED")),
             Verdict.TIMED_OUT,
-            f"1 of 2 operations not confirmed in time:\n- {A}: not confirmed in time (RUNNING)",
+            f"1 of 2 operations not confirmed in time:\n- {A}: not confirmed (RUNNING)",
         ),
         (
             learned(Operation(A, "RUNNING"), errors={B: BROKEN}),
             Verdict.POLLS_FAILED,
             (
                 "1 polls in a row failed, the last with: No answer.\n2 of 2 operations not confirmed, as last seen:\n"
-                f"- {A}: not confirmed in time (RUNNING): last poll: No answer.\n"
-                f"- {B}: not confirmed in time: last poll: No answer."
+                f"- {A}: not confirmed (RUNNING)\n"
+                f"- {B}: not confirmed: last poll: No answer."
             ),
         ),
     ],
 )
 def test_message(watch: Watch, verdict: Verdict, text: str) -> None:
     assert watch.message(verdict) == text
+
+
+def test_a_failure_stays_with_its_operation_until_it_is_seen_again() -> None:
+    watch = learned(errors={A: BROKEN, B: api_error(UnavailableError, 503, "UNAVAILABLE")})
+    assert [result.error_message for result in watch.report().results] == [
+        "last poll: No answer.",
+        "last poll: HTTP 503 UNAVAILABLE: Why.",
+    ]
+    watch.learn({A: Operation(A, "RUNNING")}, {B: BROKEN})
+    assert [result.error_message for result in watch.report().results] == [None, "last poll: No answer."]
+
+
+def test_what_was_seen_before_is_not_lost() -> None:
+    seen, unlistable = {A: Operation(A, "CANCELLING")}, {"one"}
+    watch = Watch((A, B), operations=seen, unlistable=unlistable)
+    watch.unlistable.add("two")
+    assert watch.learn({A: Operation(A, "CANCELLING"), B: Operation(B, "RUNNING")}, {}) == [Operation(B, "RUNNING")]
+    assert (seen, unlistable) == ({A: Operation(A, "CANCELLING")}, {"one"})
+    assert Watch((A,), operations=seen).report().results[0].state == "CANCELLING"
+    assert Watch((A,), operations={A: Operation(A, "SUCCEEDED")}).pending == ()
+
+
+def test_what_changed_is_said_in_the_order_of_the_names() -> None:
+    found = {B: Operation(B, "RUNNING"), A: Operation(A, "RUNNING")}
+    assert [operation.name for operation in Watch((A, B)).learn(found, {})] == [A, B]
+
+
+def test_a_poll_that_the_deadline_cut_short_is_not_what_ends_the_watch() -> None:
+    watch = learned(errors={A: BROKEN}, deadline=NOW, poll_failure_limit=1)
+    assert watch.verdict(now=NOW) is Verdict.TIMED_OUT
+    assert watch.verdict(now=NOW - 1) is Verdict.POLLS_FAILED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"names": ("A",)}, "'A' is not an operation name"),
+        ({"names": (A, "projects/one/operations/..")}, "is not an operation name"),
+        ({"names": A}, "'p' is not an operation name"),
+        ({"deadline": float("nan")}, "deadline is nan: it must be seconds since the epoch, or None"),
+        ({"deadline": float("inf")}, "deadline is inf"),
+        ({"deadline": "soon"}, "deadline is 'soon'"),
+        ({"poll_failure_limit": 0.5}, "poll_failure_limit is 0.5: it must be a whole number of at least 1"),
+        ({"poll_failure_limit": True}, "poll_failure_limit is True"),
+    ],
+)
+def test_a_watch_that_makes_no_sense_is_refused(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInputError, match=says):
+        Watch(**{"names": (A,), **arguments})

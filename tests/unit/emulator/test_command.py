@@ -80,7 +80,7 @@ def test_main_for_anyone(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_main_without_a_way_in_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "use --service-account-key FILE, or --allow-anonymous" in run_main(capsys)[1]
+    assert "start it with --service-account-key FILE, or --allow-anonymous" in run_main(capsys)[1]
 
 
 def test_main_refuses_other_hosts(capsys: pytest.CaptureFixture[str]) -> None:

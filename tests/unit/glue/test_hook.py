@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
 from airflow_provider_eeops.exceptions import (
+    CredentialsError,
     EarthEngineError,
     InvalidOperationNameError,
     InvalidSettingsError,
@@ -200,17 +201,39 @@ def test_the_connection_test_names_principal_and_project(emulator: Emulator) -> 
     assert ok
     assert principal in message
     assert "project one" in message
-    assert [record.method for record in emulator.requests if record.method != "token"] == ["list", "cancel"]
+    assert [record.method for record in emulator.requests if record.method != "token"] == ["list", "get", "cancel"]
 
 
 @pytest.mark.usefixtures("connection")
-@pytest.mark.parametrize("permission", ["earthengine.operations.list", "earthengine.operations.update"])
+@pytest.mark.parametrize(
+    "permission", ["earthengine.operations.list", "earthengine.operations.get", "earthengine.operations.update"]
+)
 def test_the_connection_test_says_which_permission_lacks(permission: str, emulator: Emulator) -> None:
     emulator.deny(permission)
     with EarthEngineOperationsHook() as hook:
         ok, message = hook.test_connection()
     assert not ok
     assert permission in message
+
+
+def test_the_connection_test_takes_a_400_for_an_answer(set_connection: SetConnection, emulator: Emulator) -> None:
+    set_connection(proyect="one")
+    emulator.add_fault(Fault("cancel", status=400))
+    with EarthEngineOperationsHook() as hook:
+        ok, message = hook.test_connection()
+    assert ok
+    assert message.endswith("Extras that nothing reads: proyect.")
+
+
+def test_without_connection_and_credentials_both_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, set_connection: SetConnection
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    with pytest.raises(CredentialsError, match=r"earthengine_default does not exist.*no Application Default"):
+        _ = EarthEngineOperationsHook().credentials
+    set_connection("with_connection", keyfile_dict=None)
+    with pytest.raises(CredentialsError, match=r"^no Application Default"):
+        _ = EarthEngineOperationsHook("with_connection").credentials
 
 
 def test_the_connection_test_fails_without_a_project(set_connection: SetConnection, emulator: Emulator) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 from airflow.providers.common.compat.sdk import Context
@@ -16,7 +17,12 @@ def call(notifier: EarthEngineCancelOperationsNotifier, context: Context, *, how
     if how == "sync":
         notifier(context)
     else:
-        asyncio.run(notifier.async_notify(context))
+        notifier.context = context
+
+        async def wait() -> None:
+            await notifier  # as Airflow calls it: a notifier is awaitable
+
+        asyncio.run(wait())
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
@@ -58,7 +64,7 @@ def test_nothing_recorded_is_logged(
 
 def test_without_a_task_in_the_context_nothing_happens(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(EarthEngineCancelOperationsNotifier().async_notify({}))
-    assert "No operation to cancel" in capsys.readouterr().out
+    assert "No operation to cancel: none was given, and this callback has no task to ask." in capsys.readouterr().out
     assert emulator.requests == []
 
 
@@ -91,3 +97,26 @@ def test_an_answer_that_says_finished_is_checked(
     emulator.add_fault(Fault("cancel", status=400, rpc_status="FAILED_PRECONDITION"))
     EarthEngineCancelOperationsNotifier(operations=name)(context)
     assert f"{name}: finished first (SUCCEEDED)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_one_instance_serves_many_calls(how: str, emulator: Emulator, context: Context) -> None:
+    first, second = emulator.add_operation(), emulator.add_operation()
+    notifier = EarthEngineCancelOperationsNotifier(operations="{{ ops }}")
+    for name in (first, second):
+        call(notifier, cast(Context, {**context, "ops": name}), how=how)
+    assert [emulator.count("cancel", first), emulator.count("cancel", second)] == [1, 1]
+    assert notifier.operations == "{{ ops }}"
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_template_that_fails_is_logged(how: str, context: Context, capsys: pytest.CaptureFixture[str]) -> None:
+    call(EarthEngineCancelOperationsNotifier(operations="{{ 1 / 0 }}"), context, how=how)
+    assert "No cancellation could be requested" in capsys.readouterr().out
+
+
+def test_a_template_that_rendered_to_nothing_is_named(context: Context, capsys: pytest.CaptureFixture[str]) -> None:
+    EarthEngineCancelOperationsNotifier(operations="{{ [] }}")(context)
+    assert (
+        "No operation to cancel: operations is empty, or its template rendered to nothing." in capsys.readouterr().out
+    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -10,7 +11,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSkipException, Context, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    Context,
+    TaskDeferred,
+    task_group,
+)
 
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import CancellationFailedError, InvalidOperationNameError
@@ -34,8 +43,8 @@ def operator(**parameters: Any) -> EarthEngineCancelOperationsOperator:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({}, "either operations or xcom_task_ids"),
-        ({"operations": "A", "xcom_task_ids": "export"}, "not both"),
+        ({}, "give operations, or xcom_task_ids"),
+        ({"operations": "A", "xcom_task_ids": "export"}, "both given: remove one"),
         ({"operations": "A", "xcom_key": "names"}, "xcom_key"),
         ({"operations": "A", "timeout": -1}, "timeout is -1"),
         ({"operations": "A", "timeout": timedelta(0)}, "timeout is 0"),
@@ -99,7 +108,7 @@ def test_every_operation_is_tried_before_the_task_fails(
     with pytest.raises(CancellationFailedError) as caught:
         operator(operations=[GONE, denied, "not a name", name]).execute(context)
     text = str(caught.value)
-    assert text.startswith("3 of 4 operations: 1 cancel requested, 1 not found, 1 permission denied, 1 error")
+    assert text.startswith("3 of 4 operations failed (1 cancel requested, 1 not found, 1 permission denied, 1 error):")
     assert all(each in text for each in (GONE, denied, "'not a name'"))
     assert f"- {name}" not in text
     assert ti.returned == caught.value.report.to_dict()
@@ -153,7 +162,7 @@ def test_if_finished_skip_skips_when_nothing_was_left(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:
     finished = emulator.add_operation(finished=True)
-    with pytest.raises(AirflowSkipException, match="1 finished first"):
+    with pytest.raises(AirflowSkipException, match=r"Every operation finished first\. 1 operation: 1 finished first"):
         operator(operations=finished, if_finished="skip").execute(context)
     assert ti.returned["counts"] == {"finished_first": 1}
     report = operator(operations=[finished, emulator.add_operation()], if_finished="skip").execute(context)
@@ -175,6 +184,7 @@ def test_if_empty_skip_and_fail(context: Context, ti: FakeTaskInstance) -> None:
     with pytest.raises(AirflowSkipException, match="operations is empty"):
         operator(operations=[], if_empty="skip").execute(context)
     assert ti.returned == {"counts": {}, "operations": []}
+    ti.sibling("export")
     with pytest.raises(CancellationFailedError, match="export pushed none"):
         operator(xcom_task_ids="export", if_empty="fail").execute(context)
 
@@ -186,6 +196,7 @@ def test_pulls_what_upstream_tasks_returned_and_tracked(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:
     names = [emulator.add_operation() for _ in range(5)]
+    ti.sibling("pushed_nothing")
     ti.sibling("returned").xcom_push("return_value", {"name": names[0]})
     ti.sibling("tracked").xcom_push("earthengine_operations", [names[1]])
     ti.sibling("mapped", map_index=0).xcom_push("return_value", names[2])
@@ -202,6 +213,51 @@ def test_a_task_that_tracked_may_return_anything(emulator: Emulator, context: Co
     export.xcom_push("return_value", ["done", 42, returned])
     report = operator(xcom_task_ids="export").execute(context)
     assert [op["name"] for op in report["operations"]] == [returned, tracked]
+
+
+@pytest.mark.parametrize("returned", ["done", {"exported": 0}, 42, None])
+def test_a_task_that_tracked_nothing_may_return_anything_too(
+    returned: Any, emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    ti.sibling("export").xcom_push("earthengine_operations", [])
+    ti.sibling("export").xcom_push("return_value", returned)
+    assert operator(xcom_task_ids="export").execute(context) == {"counts": {}, "operations": []}
+    assert emulator.requests == []
+
+
+def test_a_task_that_the_dag_does_not_have_is_a_failure_and_stops_no_other(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    name = emulator.add_operation()
+    ti.sibling("group.export").xcom_push("return_value", name)
+    with pytest.raises(CancellationFailedError, match=r"no such task; did you mean 'group\.export'"):
+        operator(xcom_task_ids=["group.export", "export"]).execute(context)
+    assert emulator.cancel_requested(name)
+
+
+def test_within_a_mapped_task_group_only_the_own_instances_operations(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    own, other, outside = (emulator.add_operation() for _ in range(3))
+    with DAG("mapped", schedule=None) as dag:
+        BaseOperator(task_id="outside")
+
+        @task_group
+        def group(i: int) -> None:  # noqa: ARG001 - what it is mapped over
+            BaseOperator(task_id="export") >> BaseOperator(task_id="cancel")
+
+        group.expand(i=[0, 1])
+    ti.task, ti.map_index = dag.get_task("group.cancel"), 1
+    ti.xcoms.update(
+        {
+            ("group.export", 0, "return_value"): other,
+            ("group.export", 1, "return_value"): own,
+            ("outside", -1, "return_value"): outside,
+        }
+    )
+    report = operator(xcom_task_ids=["group.export", "outside"]).execute(context)
+    assert [op["name"] for op in report["operations"]] == [own, outside]
+    assert not emulator.cancel_requested(other)
 
 
 def test_a_key_pulls_that_key_alone(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
@@ -226,7 +282,7 @@ def test_fails_listing_what_was_not_confirmed_in_time(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:
     slow, quick = emulator.add_operation(cancel_seconds=1000), emulator.add_operation()
-    with pytest.raises(CancellationFailedError, match=f"{slow}: not confirmed in time .CANCELLING.") as caught:
+    with pytest.raises(CancellationFailedError, match=f"{slow}: not confirmed .CANCELLING.") as caught:
         operator(operations=[slow, quick], wait_for_completion=True, timeout=0.3).execute(context)
     assert quick not in str(caught.value)
     assert ti.returned["counts"] == {"cancelled": 1, "not_confirmed_in_time": 1}
@@ -259,6 +315,63 @@ def _kill_when_waiting(emulator: Emulator, name: str) -> None:
     while emulator.count("get", name) < 2:
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_kill_while_requests_are_sent_leaves_none_out_and_the_task_fails(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    names = [emulator.add_operation() for _ in range(30)]
+    emulator.add_fault(Fault("cancel", seconds=0.05, times=None))
+    task = operator(operations=names, max_concurrency=2)
+    before = signal.signal(signal.SIGTERM, lambda *_: task.on_kill())
+    killer = threading.Thread(target=_kill_when_cancelling, args=(emulator,))
+    killer.start()
+    try:
+        with pytest.raises(CancellationFailedError, match="killed"):
+            task.execute(context)
+    finally:
+        killer.join()
+        signal.signal(signal.SIGTERM, before)
+    assert all(emulator.cancel_requested(name) for name in names)
+    assert len(ti.returned["operations"]) == 30
+
+
+def _kill_when_cancelling(emulator: Emulator) -> None:
+    while emulator.count("cancel") < 2:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_was_requested_is_in_xcom_whatever_ends_the_wait(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    name = emulator.add_operation(cancel_seconds=1000)
+    before = signal.signal(signal.SIGALRM, _time_out)  # as Airflow enforces execution_timeout
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(AirflowTaskTimeout):
+            operator(operations=name, wait_for_completion=True).execute(context)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ti.returned["operations"][0]["state"] == "CANCELLING"
+
+
+def _time_out(*_: object) -> None:
+    raise AirflowTaskTimeout("execution_timeout")
+
+
+def test_a_task_told_to_push_nothing_pushes_nothing(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
+    ti.task.do_xcom_push = False
+    with pytest.raises(CancellationFailedError):
+        operator(operations=[GONE, emulator.add_operation()], wait_for_completion=True).execute(context)
+    assert ti.xcoms == {}
+
+
+def test_an_executed_operator_can_be_copied(emulator: Emulator, context: Context) -> None:
+    task = operator(operations=emulator.add_operation())
+    task.execute(context)
+    assert copy.deepcopy(task).operations == task.operations
 
 
 def test_on_kill_before_execute_is_harmless() -> None:
@@ -294,8 +407,9 @@ def test_defers_for_what_is_not_confirmed_and_keeps_the_rest(
         "message": "1 operation: 1 cancelled",
         "report": {"counts": {}, "operations": [_cancelled(open_)]},
     }
-    report = operator(operations=[finished, open_]).execute_complete(context, event)
-    assert [op["outcome"] for op in report["operations"]] == ["finished_first", "cancelled"]
+    for requested in (None, (signalled.kwargs or {})["requested"]):  # dag.test() drops what defer() was given
+        report = operator(operations=[finished, open_]).execute_complete(context, event, requested)
+        assert [op["outcome"] for op in report["operations"]] == ["finished_first", "cancelled"]
 
 
 def _cancelled(name: str) -> dict[str, Any]:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import copy
+import os
+import signal
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,10 +13,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     Context,
     TaskDeferred,
 )
 
+from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, NotConfirmedError
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
@@ -162,13 +169,78 @@ def test_progress_is_logged_only_when_something_changed(
     assert (caplog.text + out.out + out.err).count(f"{name}: RUNNING") == 1
 
 
-def test_a_kill_ends_the_wait_at_the_next_poke(emulator: Emulator, context: Context) -> None:
+@pytest.mark.parametrize("silent_fail", [False, True])
+def test_a_kill_ends_the_wait(silent_fail: bool, emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     name = emulator.add_operation()
-    waiting = sensor(operations=name)
-    waiting.on_kill()
-    with pytest.raises(NotConfirmedError, match="killed"):
-        waiting.execute(context)
+    waiting = sensor(operations=name, poke_interval=3600, timeout=7200, silent_fail=silent_fail)
+    before = signal.signal(signal.SIGTERM, lambda *_: waiting.on_kill())  # as Airflow's task runner does
+    killer = threading.Thread(target=_kill_when_waiting, args=(emulator,))
+    killer.start()
+    try:
+        with pytest.raises(NotConfirmedError, match="killed"):
+            waiting.execute(context)
+    finally:
+        killer.join()
+        signal.signal(signal.SIGTERM, before)
     assert emulator.count("cancel") == 0
+    assert ti.returned["operations"][0]["state"] == "RUNNING"
+
+
+def _kill_when_waiting(emulator: Emulator) -> None:
+    while emulator.count("get") < 1:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_on_kill_before_execute_is_harmless() -> None:
+    sensor(operations="A").on_kill()
+
+
+def test_an_executed_sensor_can_be_copied(emulator: Emulator, context: Context) -> None:
+    waiting = sensor(operations=emulator.add_operation(finished=True))
+    waiting.execute(context)
+    assert copy.deepcopy(waiting).operations == waiting.operations
+
+
+def test_reschedule_mode_leaves_the_wait_to_airflow(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
+    ti.get_first_reschedule_date = lambda _context: None  # type: ignore[attr-defined]
+    name = emulator.add_operation()
+    with pytest.raises(AirflowRescheduleException) as caught:
+        sensor(operations=name, mode="reschedule", poke_interval=60).execute(context)
+    assert caught.value.reschedule_date > datetime.now(UTC) + timedelta(seconds=30)
+    assert ti.returned is None
+
+
+def test_what_was_seen_is_in_xcom_after_an_execution_timeout(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    name = emulator.add_operation()
+    before = signal.signal(signal.SIGALRM, _time_out)  # as Airflow enforces execution_timeout
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(AirflowTaskTimeout):
+            sensor(operations=name).execute(context)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ti.returned["operations"][0]["state"] == "RUNNING"
+
+
+def _time_out(*_: object) -> None:
+    raise AirflowTaskTimeout("execution_timeout")
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(("flag", "operations"), [("never_fail", GONE), ("never_fail", "[]"), ("soft_fail", "[]")])
+def test_the_flags_mean_the_same_in_every_mode(flag: str, operations: str, deferrable: bool, context: Context) -> None:
+    with pytest.raises(AirflowSkipException):
+        sensor(operations=operations, deferrable=deferrable, **{flag: True}).execute(context)
+
+
+@pytest.mark.parametrize("flag", ["never_fail", "soft_fail"])
+def test_the_flags_hold_after_a_deferral(flag: str, context: Context) -> None:
+    with pytest.raises(AirflowSkipException):
+        sensor(operations="A", **{flag: True}).execute_complete(context, event("timed_out", "error", "RUNNING"))
 
 
 # Deferred

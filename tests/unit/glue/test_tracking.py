@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -7,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, Airflo
 from airflow.sdk.execution_time.context import set_current_context
 
 from airflow_provider_eeops.emulator import Emulator, Fault
-from airflow_provider_eeops.exceptions import InvalidOperationNameError
+from airflow_provider_eeops.exceptions import InvalidOperationNameError, TaskKilledError
 from airflow_provider_eeops.tracking import track_operations
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.support.task_instance import FakeTaskInstance
@@ -58,6 +61,25 @@ def test_any_exception_out_of_the_block_cancels_and_goes_on(
     assert all(f"{name}: cancel requested" in caplog.messages for name in names)
 
 
+def test_a_cancel_that_breaks_does_not_hide_the_first_error(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = emulator.add_operation()
+    with pytest.raises(ValueError, match="first"), track_operations() as tracker:
+        tracker.add(name)
+        monkeypatch.setattr(tracker, "cancel", lambda **_: 1 / 0)
+        raise ValueError("first")
+    assert f"Cancellation of {name} could not be requested." in caplog.messages
+
+
+def test_every_recorded_name_is_logged(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    name = emulator.add_operation()
+    with track_operations() as tracker:
+        tracker.add(name)
+    assert f"Recorded {name}." in caplog.messages
+
+
 def test_deferring_the_task_cancels_nothing(emulator: Emulator) -> None:
     name = emulator.add_operation()
     deferral = TaskDeferred(trigger=EarthEngineOperationsTrigger(operations=[name]), method_name="resume")
@@ -67,10 +89,11 @@ def test_deferring_the_task_cancels_nothing(emulator: Emulator) -> None:
     assert emulator.count("cancel") == 0
 
 
-def test_an_exception_before_any_start_asks_nothing(emulator: Emulator) -> None:
+def test_an_exception_before_any_start_asks_nothing(emulator: Emulator, ti: FakeTaskInstance) -> None:
     with pytest.raises(ValueError, match="no"), track_operations():
         raise ValueError("no")
     assert emulator.requests == []
+    assert recorded(ti) == []
 
 
 def test_a_cancel_that_fails_is_logged_and_does_not_hide_the_first_error(
@@ -115,3 +138,58 @@ def test_a_mapped_task_records_for_its_own_instance(emulator: Emulator, ti: Fake
     with track_operations() as tracker:
         tracker.add(emulator.add_operation())
     assert [at for at in ti.xcoms if at[2] == "earthengine_operations"] == [("task", 3, "earthengine_operations")]
+
+
+def test_a_kill_cancels_at_once_and_the_block_raises_when_it_ends(
+    emulator: Emulator, ti: FakeTaskInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [emulator.add_operation(), emulator.add_operation()]
+    caplog.set_level("INFO")
+    with pytest.raises(TaskKilledError, match="2 operations"), track_operations() as tracker:
+        tracker.add(names)
+        ti.task.on_kill()  # what Airflow's SIGTERM handler does
+        assert [emulator.cancel_requested(name) for name in names] == [True, True]
+    assert "The task is being killed. Requesting cancellation of 2 operations." in caplog.messages
+
+
+def test_a_kill_is_survived_whatever_lock_its_thread_holds(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    name = emulator.add_operation()
+    with pytest.raises(TaskKilledError), track_operations() as tracker:
+        tracker.add(name)
+        handler = logging.StreamHandler()
+        logging.getLogger("airflow_provider_eeops").addHandler(handler)
+        assert handler.lock is not None
+        try:
+            # Locks that the interrupted thread may hold: the client's for its token, the log's, the hook's.
+            with tracker._client._transport._token_lock, handler.lock, tracker.hook._lock:  # type: ignore[attr-defined]
+                ti.task.on_kill()
+                assert emulator.cancel_requested(name)
+        finally:
+            logging.getLogger("airflow_provider_eeops").removeHandler(handler)
+
+
+def test_what_is_started_after_the_kill_is_cancelled_too(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    name = emulator.add_operation()
+    with pytest.raises(TaskKilledError), track_operations() as tracker:
+        ti.task.on_kill()
+        tracker.add(name)
+        pytest.fail("the block went on")
+    assert recorded(ti) == [name]
+    assert emulator.cancel_requested(name)
+
+
+def test_the_tasks_own_on_kill_is_called_and_left_as_it_was(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    called: list[str] = []
+    ti.task.on_kill = lambda: called.append("own")
+    own = ti.task.on_kill
+    with pytest.raises(TaskKilledError), track_operations() as tracker:
+        tracker.add(emulator.add_operation())
+        ti.task.on_kill()
+    assert called == ["own"]
+    assert ti.task.on_kill is own
+
+
+def test_outside_a_task_it_says_where_it_works() -> None:
+    code = "from airflow_provider_eeops.tracking import track_operations\nwith track_operations(): pass"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "RuntimeError: track_operations works in a running Airflow task only" in done.stderr

@@ -53,7 +53,7 @@ def test_a_chain_of_one_survives_serialisation() -> None:
 def test_ends_when_every_operation_is_confirmed(emulator: Emulator) -> None:
     names = [emulator.add_operation(run_seconds=0.2), emulator.add_operation(ends="FAILED", finished=True)]
     event = event_of(trigger(*names))
-    assert (event["verdict"], event["message"]) == ("settled", "2 operations: 2 finished first")
+    assert (event["verdict"], event["message"]) == ("settled", "2 operations: 1 SUCCEEDED, 1 FAILED")
     assert [op["state"] for op in event["report"]["operations"]] == ["SUCCEEDED", "FAILED"]
 
 

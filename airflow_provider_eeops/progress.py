@@ -1,0 +1,29 @@
+"""What a wait logs, the same wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_provider_eeops.api.models import Operation
+from airflow_provider_eeops.api.watching import Watch
+
+__all__ = ["log_poll"]
+
+
+def log_poll(log: Any, watch: Watch, changed: Sequence[Operation]) -> None:
+    """Log the operations in which something changed, and a poll that failed.
+
+    :param log: Airflow's logger or the standard library's.
+    :param watch: the watch after the poll.
+    :param changed: what it said had changed.
+    """
+    for operation in changed:
+        log.info("%s: %s", operation.name, operation.progress_words)
+    if watch.last_failure:
+        log.warning(
+            "Poll failed (%d in a row, %d end the wait): %s",
+            watch.failed_polls,
+            watch.poll_failure_limit,
+            watch.last_failure,
+        )
