@@ -606,7 +606,9 @@ def test_a_429_holds_the_other_calls_back(connected: Connect, emulator: Emulator
 def test_closing_leaves_no_connection(connected: Connect, server: EmulatorServer, emulator: Emulator) -> None:
     def open_connections() -> int:
         port = int(server.base_url.rpartition(":")[2])
-        sockets = [found for found in gc.get_objects() if isinstance(found, socket.socket) and found.fileno() != -1]
+        sockets = [
+            found for found in gc.get_objects() if issubclass(type(found), socket.socket) and found.fileno() != -1
+        ]
         return sum(found.family == socket.AF_INET and peer_port(found) == port for found in sockets)
 
     client = connected()
