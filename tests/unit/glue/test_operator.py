@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import pickle
-import signal
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +22,7 @@ from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import CancellationFailedError, InvalidOperationNameError
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
+from tests.support.signals import killed_when, timed_out_after
 from tests.support.task_instance import FakeTaskInstance
 from tests.unit.glue.conftest import SetConnection
 
@@ -300,21 +298,9 @@ def test_failures_of_the_request_are_not_lost_while_waiting_for_the_others(
 def test_a_kill_ends_the_wait_and_the_task_fails(emulator: Emulator, context: Context) -> None:
     name = emulator.add_operation(cancel_seconds=1000)
     task = operator(operations=name, wait_for_completion=True, poll_interval=3600)
-    before = signal.signal(signal.SIGTERM, lambda *_: task.on_kill())  # as Airflow's task runner does
-    killer = threading.Thread(target=_kill_when_waiting, args=(emulator, name))
-    killer.start()
-    try:
-        with pytest.raises(CancellationFailedError, match="killed"):
-            task.execute(context)
-    finally:
-        killer.join()
-        signal.signal(signal.SIGTERM, before)
-
-
-def _kill_when_waiting(emulator: Emulator, name: str) -> None:
-    while emulator.count("get", name) < 2:
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGTERM)
+    killed = killed_when(lambda: emulator.count("get", name) > 1, task.on_kill)
+    with killed, pytest.raises(CancellationFailedError, match="killed"):
+        task.execute(context)
 
 
 def test_a_kill_while_requests_are_sent_leaves_none_out_and_the_task_fails(
@@ -323,42 +309,20 @@ def test_a_kill_while_requests_are_sent_leaves_none_out_and_the_task_fails(
     names = [emulator.add_operation() for _ in range(30)]
     emulator.add_fault(Fault("cancel", seconds=0.05, times=None))
     task = operator(operations=names, max_concurrency=2)
-    before = signal.signal(signal.SIGTERM, lambda *_: task.on_kill())
-    killer = threading.Thread(target=_kill_when_cancelling, args=(emulator,))
-    killer.start()
-    try:
-        with pytest.raises(CancellationFailedError, match="killed"):
-            task.execute(context)
-    finally:
-        killer.join()
-        signal.signal(signal.SIGTERM, before)
+    killed = killed_when(lambda: emulator.count("cancel") > 1, task.on_kill)
+    with killed, pytest.raises(CancellationFailedError, match="killed"):
+        task.execute(context)
     assert all(emulator.cancel_requested(name) for name in names)
     assert len(ti.returned["operations"]) == 30
-
-
-def _kill_when_cancelling(emulator: Emulator) -> None:
-    while emulator.count("cancel") < 2:
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_what_was_requested_is_in_xcom_whatever_ends_the_wait(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:
     name = emulator.add_operation(cancel_seconds=1000)
-    before = signal.signal(signal.SIGALRM, _time_out)  # as Airflow enforces execution_timeout
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
-        with pytest.raises(AirflowTaskTimeout):
-            operator(operations=name, wait_for_completion=True).execute(context)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(AirflowTaskTimeout), timed_out_after(0.5):
+        operator(operations=name, wait_for_completion=True).execute(context)
     assert ti.returned["operations"][0]["state"] == "CANCELLING"
-
-
-def _time_out(*_: object) -> None:
-    raise AirflowTaskTimeout("execution_timeout")
 
 
 def test_a_task_told_to_push_nothing_pushes_nothing(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:

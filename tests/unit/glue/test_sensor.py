@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +19,7 @@ from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, NotConfirmedError
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
 from tests.support.clock import AdvancingClock
+from tests.support.signals import killed_when, timed_out_after
 from tests.support.task_instance import FakeTaskInstance
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -173,23 +170,11 @@ def test_progress_is_logged_only_when_something_changed(
 def test_a_kill_ends_the_wait(silent_fail: bool, emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     name = emulator.add_operation()
     waiting = sensor(operations=name, poke_interval=3600, timeout=7200, silent_fail=silent_fail)
-    before = signal.signal(signal.SIGTERM, lambda *_: waiting.on_kill())  # as Airflow's task runner does
-    killer = threading.Thread(target=_kill_when_waiting, args=(emulator,))
-    killer.start()
-    try:
-        with pytest.raises(NotConfirmedError, match="killed"):
-            waiting.execute(context)
-    finally:
-        killer.join()
-        signal.signal(signal.SIGTERM, before)
+    killed = killed_when(lambda: emulator.count("get") > 0, waiting.on_kill)
+    with killed, pytest.raises(NotConfirmedError, match="killed"):
+        waiting.execute(context)
     assert emulator.count("cancel") == 0
     assert ti.returned["operations"][0]["state"] == "RUNNING"
-
-
-def _kill_when_waiting(emulator: Emulator) -> None:
-    while emulator.count("get") < 1:
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_on_kill_before_execute_is_harmless() -> None:
@@ -215,19 +200,9 @@ def test_what_was_seen_is_in_xcom_after_an_execution_timeout(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:
     name = emulator.add_operation()
-    before = signal.signal(signal.SIGALRM, _time_out)  # as Airflow enforces execution_timeout
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
-        with pytest.raises(AirflowTaskTimeout):
-            sensor(operations=name).execute(context)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(AirflowTaskTimeout), timed_out_after(0.5):
+        sensor(operations=name).execute(context)
     assert ti.returned["operations"][0]["state"] == "RUNNING"
-
-
-def _time_out(*_: object) -> None:
-    raise AirflowTaskTimeout("execution_timeout")
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

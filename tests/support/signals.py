@@ -1,0 +1,49 @@
+"""What Airflow does to a task process: SIGTERM that calls on_kill, and an execution_timeout by SIGALRM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+__all__ = ["killed_when", "timed_out_after"]
+
+
+@contextmanager
+def killed_when(ready: Callable[[], bool], on_kill: Callable[[], None]) -> Iterator[None]:
+    """Send this process SIGTERM once it is ready; its handler calls on_kill, as Airflow's task runner does."""
+
+    def kill() -> None:
+        while not ready():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: on_kill())
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        killer.join()
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def timed_out_after(seconds: float) -> Iterator[None]:
+    """Raise AirflowTaskTimeout after so many seconds, as Airflow enforces execution_timeout."""
+
+    def time_out(*_: object) -> None:
+        raise AirflowTaskTimeout("execution_timeout")
+
+    before = signal.signal(signal.SIGALRM, time_out)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
