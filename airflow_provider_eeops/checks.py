@@ -74,4 +74,7 @@ def require_choice(name: str, value: str, choices: Collection[str]) -> str:
 
 def _is_finite(value: object) -> bool:
     """Whether it is a number; True and False are none, though Python counts with them."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int of hundreds of digits
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred, get_current_context
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
-from airflow_provider_eeops.api.client import connect
+from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
 from airflow_provider_eeops.api.models import Report, counted
+from airflow_provider_eeops.api.policies import SETTLED
 from airflow_provider_eeops.exceptions import TaskKilledError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.xcom import push_operations
@@ -21,31 +23,107 @@ __all__ = ["OperationTracker", "track_operations"]
 
 log = logging.getLogger(__name__)
 
-KILL_SECONDS = 4.0
+_SENT_SECONDS = 2.0
+"""How long the signal handler waits for the requests to be sent: they may need a lock that only its return frees."""
+
 _LOG_SECONDS = 0.5
+"""How long it waits for their outcomes to be logged."""
+
+
+class _Record:
+    """What one task instance recorded, over all its blocks, and the blocks that are open.
+
+    :param ti: the task instance.
+    """
+
+    def __init__(self, ti: Any) -> None:
+        self.ti = ti
+        self.names: dict[str, None] = {}
+        self.killed = False
+        self._open: list[OperationTracker] = []
+        self._lock = threading.Lock()
+        self._own_on_kill: Callable[[], None] | None = None
+
+    @contextmanager
+    def opened(self, tracker: OperationTracker) -> Iterator[None]:
+        """Have ``task.on_kill``, which Airflow calls at SIGTERM, reach the tracker for the length of the block."""
+        with self._lock:
+            self._open.append(tracker)
+            if len(self._open) == 1:
+                self._own_on_kill = self.ti.task.__dict__.get("on_kill")
+                self.ti.task.on_kill = self._on_kill
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.remove(tracker)
+                if not self._open:
+                    del self.ti.task.on_kill
+                    if self._own_on_kill is not None:
+                        self.ti.task.on_kill = self._own_on_kill
+
+    def push(self, names: Sequence[str] = ()) -> None:
+        """Add names to what the task recorded, in XCom too."""
+        self.names.update(dict.fromkeys(names))
+        push_operations(self.ti, list(self.names))
+
+    def _on_kill(self) -> None:
+        """Run in a signal handler: the lock is not taken, as its holder may be the thread that was interrupted."""
+        self.killed = True
+        try:
+            sent = [tracker.start_cancelling() for tracker in self._open if tracker.names]
+            until = time.monotonic() + _SENT_SECONDS
+            for event, _ in sent:
+                event.wait(max(0.0, until - time.monotonic()))
+            until = time.monotonic() + _LOG_SECONDS
+            for _, sender in sent:
+                sender.join(max(0.0, until - time.monotonic()))
+        except RuntimeError:  # no thread can be started: the block still cancels when it ends
+            log.exception("No thread to request cancellation from.")
+        finally:
+            if self._own_on_kill is not None:
+                self._own_on_kill()
+            else:
+                type(self.ti.task).on_kill(self.ti.task)
+
+
+_record: _Record | None = None
+
+
+def _record_of(ti: Any) -> _Record:
+    """One record a task instance; a process runs one after the other, if more than one at all."""
+    global _record  # noqa: PLW0603 - the blocks of one task share it, however they are nested
+    if _record is None or _record.ti is not ti:
+        _record = _Record(ti)
+    return _record
 
 
 class OperationTracker:
-    """The operations that one task started. Made by :func:`track_operations`.
+    """The operations that were started in one block. Made by :func:`track_operations`.
 
     :param hook: reads names and cancels.
-    :param ti: the task instance whose XCom records them.
+    :param record: what the task recorded.
     """
 
-    def __init__(self, hook: EarthEngineOperationsHook, ti: Any) -> None:
+    def __init__(self, hook: EarthEngineOperationsHook, record: _Record) -> None:
         self.hook = hook
-        self._ti = ti
-        # Both are made now: a dying task can ask Airflow for nothing. The second shares no lock with the first, as
-        # a signal may come while this thread holds one.
-        self._client = hook.get_conn()
-        self._kill_client = connect(hook.settings, hook.credentials)
-        self._killed = False
+        self._record = record
         self._names: dict[str, None] = {}
-        push_operations(ti, [])  # says that this task tracks, so that a cleanup reads nothing else from it
+        self._settled: set[str] = set()  # what the kill has asked for already
+        self._client: EarthEngineOperationsClient | None = None
+        self._kill_client: EarthEngineOperationsClient | None = None
+
+    def prepare(self) -> None:
+        """Make the clients: a dying task can ask Airflow for nothing.
+
+        The second shares no lock with the first, as a signal may come while this thread holds one.
+        """
+        self._client = self.hook.get_conn()
+        self._kill_client = connect(self.hook.settings, self.hook.credentials)
 
     @property
     def names(self) -> list[str]:
-        """Names of the operations recorded so far, in order."""
+        """Names of the operations recorded in this block so far, in order."""
         return list(self._names)
 
     def add(self, *operations: Any) -> list[str]:
@@ -59,13 +137,13 @@ class OperationTracker:
         """
         parsed = self.hook.parse(operations)
         self._names.update(dict.fromkeys(parsed.names))
-        push_operations(self._ti, self.names)
+        self._record.push(parsed.names)
         for name in parsed.names:
             log.info("Recorded %s.", name)
-        if self._killed:
-            cancel_in_haste(self._client, parsed.names, log=log, because="Started after the kill.")
-            self.check_not_killed()
+        if self._record.killed:
+            self.cancel(because="Started after the kill.")
         parsed.require_valid()
+        self.check_not_killed()
         return parsed.names
 
     def check_not_killed(self) -> None:
@@ -73,40 +151,44 @@ class OperationTracker:
 
         :raises TaskKilledError: it was.
         """
-        if self._killed:
-            raise TaskKilledError(f"the task was killed; cancellation of {counted(len(self._names))} was requested")
+        if self._record.killed:
+            about = f"; the log says what became of its {counted(len(self._names))}" if self._names else ""
+            raise TaskKilledError(f"the task was killed{about}")
 
     def cancel(self, *, because: str) -> Report:
-        """Request cancellation of all that was recorded, and log what became of each.
+        """Request cancellation of what was recorded, but for what a kill has settled, and log what became of each.
 
         :param because: what happened, to begin the log with.
         """
-        return cancel_in_haste(self._client, self.names, log=log, because=because)
+        names = [name for name in self._names if name not in self._settled]
+        if self._client is None or not names:
+            return Report()
+        return cancel_in_haste(self._client, names, log=log, because=because)
 
-    def on_kill(self) -> None:
-        """Request cancellation from a signal handler: Airflow kills the process 5 s after it asked it to stop."""
-        self._killed = True
-        if not self._names:
-            return
-        # The signal may have come while this very thread holds a lock, the log's for one: another one sends the
-        # requests, and logs only when they are sent.
+    def start_cancelling(self) -> tuple[threading.Event, threading.Thread]:
+        """Request cancellation from another thread, as a signal may come while this one holds any lock.
+
+        :return: what is set when the requests are sent, and the thread, which logs then.
+        """
         sent = threading.Event()
         sender = threading.Thread(target=self._send, args=(sent,), name="eeops-kill", daemon=True)
         sender.start()
-        sent.wait(KILL_SECONDS)
-        sender.join(_LOG_SECONDS)
+        return sent, sender
 
     def _send(self, sent: threading.Event) -> None:
         lines = _Lines()
         try:
-            cancel_in_haste(self._kill_client, self.names, log=lines, because="The task is being killed.")
+            if self._kill_client is not None:
+                report = cancel_in_haste(self._kill_client, self.names, log=lines, because="The task is being killed.")
+                self._settled.update(result.name for result in report.having(*SETTLED))
         finally:
             sent.set()
             lines.replay()
 
     def close(self) -> None:
         """Close the connections that were kept for a kill."""
-        self._kill_client.close()
+        if self._kill_client is not None:
+            self._kill_client.close()
 
 
 class _Lines:
@@ -156,9 +238,13 @@ def track_operations(
     with EarthEngineOperationsHook(
         earthengine_conn_id, project_id=project_id, impersonation_chain=impersonation_chain
     ) as hook:
-        tracker = OperationTracker(hook, ti)
+        record = _record_of(ti)
+        tracker = OperationTracker(hook, record)
         try:
-            with closing(tracker), _on_kill(ti.task, tracker.on_kill):
+            with closing(tracker), record.opened(tracker):
+                tracker.prepare()
+                record.push()  # says that this task tracks, so that a cleanup reads nothing else from it
+                tracker.check_not_killed()
                 yield tracker
             tracker.check_not_killed()
         except TaskDeferred:
@@ -170,22 +256,6 @@ def track_operations(
                 except Exception:  # it must not hide why the task died
                     log.exception("Cancellation of %s could not be requested.", ", ".join(tracker.names))
             raise
-
-
-@contextmanager
-def _on_kill(task: Any, first: Callable[[], None]) -> Iterator[None]:
-    """Have ``task.on_kill``, which Airflow calls at SIGTERM, call something first, for the length of the block."""
-    original = task.on_kill
-
-    def on_kill() -> None:
-        first()
-        original()
-
-    task.on_kill = on_kill
-    try:
-        yield
-    finally:
-        task.on_kill = original
 
 
 def _running_task() -> Any:

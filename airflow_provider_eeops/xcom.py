@@ -105,6 +105,11 @@ def pull_from_tasks(
 def _scope(ti: Any, task_id: str) -> dict[str, int]:
     """Say which mapped instances of a task to pull from: the own one within a mapped task group, else all."""
     dag = ti.task.dag
+    if not isinstance(task_id, str):
+        raise InvalidOperationNameError(
+            f"xcom_task_ids holds a {type(task_id).__name__}: give task ids, as text",
+            value=f"a {type(task_id).__name__}",
+        )
     if task_id not in dag.task_dict:
         near = difflib.get_close_matches(task_id, dag.task_dict, n=3, cutoff=0.5)
         near += [known for known in dag.task_dict if known.endswith(f".{task_id}") and known not in near]

@@ -22,7 +22,11 @@ with DAG("example_all_done_cleanup", schedule=None):
                 sleep(2)
 
     cancel = EarthEngineCancelOperationsOperator(
-        task_id="cancel", xcom_task_ids="export", wait_for_completion=True, poll_interval=2
+        task_id="cancel",
+        xcom_task_ids="export",
+        wait_for_completion=True,
+        poll_interval=2,
+        retries=5,  # Earth Engine, or the way to it, may be down for longer than one try lasts
     )
     # A teardown without setups has the trigger rule all_done, and leaves the run's state to the export.
     export() >> cancel.as_teardown()

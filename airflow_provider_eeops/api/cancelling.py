@@ -101,7 +101,7 @@ def cancel_in_haste(
     """Request cancellation of the operations of a task that is dying, and log what became of each as it comes.
 
     Waits for nothing but the answers: who waits for confirmation is the cleanup that runs after. Whatever the
-    requests meet is in the report and in the log; it raises nothing.
+    requests meet is in the report and in the log, and is not raised.
 
     :param client: whom to ask.
     :param names: operation names.

@@ -149,7 +149,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
         if open_names and self.wait_for_completion:
             report = self._wait(context, hook, report, open_names)
-        if self._stop is not None and self._stop.requested:
+        killed = self._stop is not None and self._stop.requested
+        if killed and report.having(Outcome.CANCEL_REQUESTED, Outcome.NOT_CONFIRMED):
             raise self._killed(context, report)
         return self._finish(context, report)
 
@@ -253,6 +254,6 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             )
         if self.if_finished == "skip" and nothing_was_left(report):
             push_report(context, report)
-            raise AirflowSkipException(f"Every operation finished first. {report.summary}")
+            raise AirflowSkipException(f"No operation was left to cancel. {report.summary}")
         self.log.info("%s", report.summary)
         return report.to_dict()

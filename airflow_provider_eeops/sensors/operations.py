@@ -149,6 +149,8 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
     def _skip_if_flagged(self, error: BaseException) -> None:
         """Apply soft_fail and never_fail as Airflow does in poke mode, in every mode."""
+        if self._stop is not None and self._stop.requested:
+            return  # a kill is no failed check
         soft = isinstance(error, (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException))
         if (self.soft_fail and soft) or (self.never_fail and isinstance(error, Exception)):
             raise AirflowSkipException(str(error)) from error

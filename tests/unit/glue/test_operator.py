@@ -160,7 +160,7 @@ def test_if_finished_skip_skips_when_nothing_was_left(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:
     finished = emulator.add_operation(finished=True)
-    with pytest.raises(AirflowSkipException, match=r"Every operation finished first\. 1 operation: 1 finished first"):
+    with pytest.raises(AirflowSkipException, match=r"No operation was left to cancel\. 1 operation: 1 finished first"):
         operator(operations=finished, if_finished="skip").execute(context)
     assert ti.returned["counts"] == {"finished_first": 1}
     report = operator(operations=[finished, emulator.add_operation()], if_finished="skip").execute(context)
@@ -230,6 +230,17 @@ def test_a_task_that_the_dag_does_not_have_is_a_failure_and_stops_no_other(
     ti.sibling("group.export").xcom_push("return_value", name)
     with pytest.raises(CancellationFailedError, match=r"no such task; did you mean 'group\.export'"):
         operator(xcom_task_ids=["group.export", "export"]).execute(context)
+    assert emulator.cancel_requested(name)
+
+
+@pytest.mark.parametrize("odd", [None, 5, ["export"]])
+def test_what_is_no_task_id_is_a_failure_and_stops_no_other(
+    odd: Any, emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    name = emulator.add_operation()
+    ti.sibling("export").xcom_push("return_value", name)
+    with pytest.raises(CancellationFailedError, match="give task ids, as text"):
+        operator(xcom_task_ids=["export", odd]).execute(context)
     assert emulator.cancel_requested(name)
 
 
@@ -306,7 +317,7 @@ def test_a_kill_ends_the_wait_and_the_task_fails(emulator: Emulator, context: Co
 def test_a_kill_while_requests_are_sent_leaves_none_out_and_the_task_fails(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:
-    names = [emulator.add_operation() for _ in range(30)]
+    names = [emulator.add_operation(cancel_seconds=1000) for _ in range(30)]
     emulator.add_fault(Fault("cancel", seconds=0.05, times=None))
     task = operator(operations=names, max_concurrency=2)
     killed = killed_when(lambda: emulator.count("cancel") > 1, task.on_kill)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, AirflowTaskTimeout, Context, TaskDeferred
@@ -150,6 +150,20 @@ def test_a_kill_cancels_at_once_and_the_block_raises_when_it_ends(
         ti.task.on_kill()  # what Airflow's SIGTERM handler does
         assert [emulator.cancel_requested(name) for name in names] == [True, True]
     assert "The task is being killed. Requesting cancellation of 2 operations." in caplog.messages
+    assert emulator.count("cancel") == 2, "what the kill has asked for is not asked for again"
+
+
+def test_what_the_kill_could_not_ask_for_is_asked_for_when_the_block_ends(
+    emulator: Emulator, ti: FakeTaskInstance
+) -> None:
+    names = [emulator.add_operation(), emulator.add_operation()]
+    emulator.add_fault(Fault("cancel", status=403, name=names[0], times=1))
+    with pytest.raises(TaskKilledError), track_operations() as tracker:
+        tracker.add(names)
+        ti.task.on_kill()
+        assert not emulator.cancel_requested(names[0])
+    assert emulator.cancel_requested(names[0])
+    assert emulator.count("cancel", names[1]) == 1
 
 
 def test_a_kill_is_survived_whatever_lock_its_thread_holds(emulator: Emulator, ti: FakeTaskInstance) -> None:
@@ -161,7 +175,7 @@ def test_a_kill_is_survived_whatever_lock_its_thread_holds(emulator: Emulator, t
         assert handler.lock is not None
         try:
             # Locks that the interrupted thread may hold: the client's for its token, the log's, the hook's.
-            with tracker._client._transport._token_lock, handler.lock, tracker.hook._lock:  # type: ignore[attr-defined]
+            with tracker._client._transport._token_lock, handler.lock, tracker.hook._lock:  # type: ignore[union-attr]
                 ti.task.on_kill()
                 assert emulator.cancel_requested(name)
         finally:
@@ -187,6 +201,78 @@ def test_the_tasks_own_on_kill_is_called_and_left_as_it_was(emulator: Emulator, 
         ti.task.on_kill()
     assert called == ["own"]
     assert ti.task.on_kill is own
+
+
+def test_a_task_without_an_on_kill_of_its_own_gets_none(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    with track_operations() as tracker:
+        tracker.add(emulator.add_operation())
+        assert "on_kill" in ti.task.__dict__
+    assert "on_kill" not in ti.task.__dict__
+
+
+def test_a_later_block_keeps_what_an_earlier_one_recorded(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    names = [emulator.add_operation() for _ in range(4)]
+    with track_operations() as tracker:
+        tracker.add(names[0])
+    with track_operations() as outer:
+        assert recorded(ti) == names[:1]
+        outer.add(names[1])
+        with track_operations() as inner:
+            inner.add(names[2])
+        outer.add(names[3])
+    assert recorded(ti) == names
+    assert (tracker.names, outer.names, inner.names) == (names[:1], [names[1], names[3]], [names[2]])
+
+
+def test_another_task_instance_starts_with_nothing_recorded(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    with track_operations() as tracker:
+        tracker.add(emulator.add_operation())
+    other = ti.sibling("task", map_index=1)
+    with set_current_context(cast(Context, {**context, "ti": other})), track_operations():
+        assert ti.xcoms["task", 1, "earthengine_operations"] == []
+
+
+def test_a_kill_reaches_every_open_block_whichever_ends_first(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    names = [emulator.add_operation() for _ in range(3)]
+    blocks = [track_operations() for _ in range(3)]
+    trackers = [block.__enter__() for block in blocks]
+    for tracker, name in zip(trackers, names, strict=True):
+        tracker.add(name)
+    blocks[0].__exit__(None, None, None)
+    ti.task.on_kill()
+    assert [emulator.cancel_requested(name) for name in names] == [False, True, True]
+    for block in blocks[1:]:
+        with pytest.raises(TaskKilledError):
+            block.__exit__(None, None, None)
+    assert "on_kill" not in ti.task.__dict__
+
+
+def test_a_kill_before_the_first_start_ends_the_block(ti: FakeTaskInstance, emulator: Emulator) -> None:
+    ti.xcom_push = lambda **_: ti.task.on_kill()  # type: ignore[method-assign]
+    with pytest.raises(TaskKilledError, match=r"^the task was killed$"), track_operations():
+        pytest.fail("the block ran")
+    assert emulator.requests == []
+
+
+def test_a_kill_without_a_thread_to_send_from_leaves_it_to_the_end_of_the_block(
+    emulator: Emulator, ti: FakeTaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    ti.task.on_kill = lambda: called.append("own")
+    name = emulator.add_operation()
+    with pytest.raises(TaskKilledError), track_operations() as tracker:
+        tracker.add(name)
+        with monkeypatch.context() as patch:
+            patch.setattr(tracker, "start_cancelling", _no_thread)
+            ti.task.on_kill()
+        assert called == ["own"]
+    assert emulator.cancel_requested(name)
+
+
+def _no_thread() -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_outside_a_task_it_says_where_it_works() -> None:
