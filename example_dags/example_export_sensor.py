@@ -21,7 +21,7 @@ with DAG("example_export_sensor", schedule=None):
         operations=export(),
         accepted_states={"SUCCEEDED"},
         mode="reschedule",
-        poke_interval=5,
+        poke_interval=60,  # a rescheduled task that is due before the scheduler noticed its end is failed by Airflow
         timeout=3600,
     )
 # [END export_sensor]
