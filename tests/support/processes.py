@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["ProcessGroup", "emulator", "free_port", "wait_until"]
+__all__ = ["ProcessGroup", "emulator", "free_port", "of_session", "parent_of", "wait_until"]
 
 
 def free_port() -> int:
@@ -35,8 +36,33 @@ def wait_until(what: str, ready: Callable[[], bool], *, seconds: float, every: f
         time.sleep(every)
 
 
+def of_session(session: int) -> list[int]:
+    """Ids of the processes of a session, whatever their groups: Airflow puts each task into a group of its own."""
+    return [pid for pid in _processes() if (stat := _stat(pid)) and stat[3] == str(session) and stat[0] != "Z"]
+
+
+def parent_of(pid: int) -> int:
+    """Id of a process's parent."""
+    stat = _stat(pid)
+    if stat is None:
+        raise ProcessLookupError(f"no process {pid}")
+    return int(stat[1])
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _stat(pid: int) -> list[str] | None:
+    """State, parent, group and session of a process, and what follows; its name may hold spaces and brackets."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 class ProcessGroup:
-    """A command in a process group of its own, its output in a file; leaving the block stops the whole group.
+    """A command in a session and group of its own, its output in a file; leaving the block stops all of it.
 
     :param command: the command.
     :param output: file for its output.
@@ -83,29 +109,36 @@ class ProcessGroup:
         """The end of its output."""
         return self.output.read_text(errors="replace")[-4000:]
 
+    def members(self) -> list[int]:
+        """Ids of the processes that it consists of."""
+        return of_session(self.pid)
+
+    def send(self, number: int) -> None:
+        """Send a signal to each of its processes."""
+        for pid in self.members():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self, *, seconds: float = 20.0) -> None:
-        """SIGTERM to the group; SIGKILL to what is left of it after so many seconds."""
+        """SIGTERM to the group; SIGKILL to what is left after so many seconds, in whatever group."""
         if self._process is None:
             return
-        for sent in (signal.SIGTERM, signal.SIGKILL):
-            if not self._signal(sent):
-                break
-            until = time.monotonic() + seconds
-            while self._group_lives() and time.monotonic() < until:
-                self._process.poll()
-                time.sleep(0.1)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGTERM)
+        until = time.monotonic() + seconds
+        while self._group_lives() and time.monotonic() < until:
+            self._process.poll()
+            time.sleep(0.1)
+        self.send(signal.SIGKILL)
         self._process.wait()
         self._process = None
 
-    def _signal(self, number: int) -> bool:
+    def _group_lives(self) -> bool:
         try:
-            os.killpg(self.pid, number)
+            os.killpg(self.pid, 0)
         except ProcessLookupError:
             return False
         return True
-
-    def _group_lives(self) -> bool:
-        return self._signal(0)
 
 
 def emulator(port: int, *, directory: Path, options: Sequence[str] = ()) -> ProcessGroup:

@@ -1,0 +1,107 @@
+"""Airflow's REST API: what a person does in the UI, and what it shows them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from tests.support.processes import wait_until
+
+__all__ = ["AirflowApi"]
+
+FINISHED = {"success", "failed"}
+
+
+class AirflowApi:
+    """The API server of a running Airflow.
+
+    :param url: its address.
+    :param password: of its user ``admin``.
+    """
+
+    def __init__(self, url: str, *, password: str) -> None:
+        self.url = url
+        self.password = password
+        self._session = requests.Session()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def health(self) -> dict[str, str]:
+        """Status of each part; none if the API server does not answer."""
+        try:
+            answer = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5)
+        except requests.RequestException:
+            return {}
+        return {part: (about or {}).get("status") for part, about in answer.json().items()} if answer.ok else {}
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run of a DAG, once it is parsed; return its run id."""
+        wait_until(f"DAG {dag_id}", lambda: self._ask("GET", f"dags/{dag_id}").ok, seconds=120)
+        body = {"logical_date": None, "conf": dict(conf or {})}
+        return str(self._json("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """State of a run."""
+        return str(self._json("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 180) -> str:
+        """Return the state in which a run ended."""
+        wait_until(f"run of {dag_id}", lambda: self.run_state(dag_id, run_id) in FINISHED, seconds=seconds, every=0.5)
+        return self.run_state(dag_id, run_id)
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """State of each task of a run; mapped ones as ``task[0]``."""
+        found = self._json("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")["task_instances"]
+        return {ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else ""): ti["state"] for ti in found}
+
+    def task_pid(self, dag_id: str, run_id: str, task_id: str) -> int | None:
+        """Process id of a running task."""
+        pid = self._json("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")["pid"]
+        return None if pid is None else int(pid)
+
+    def mark(self, dag_id: str, run_id: str, task_id: str, state: str, *, map_index: int = -1) -> None:
+        """Mark a task ``failed`` or ``success``, as a person does in the UI."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}" + (f"/{map_index}" if map_index >= 0 else "")
+        self._json("PATCH", path, {"new_state": state})
+
+    def mark_failed(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Mark a task failed, as a person does in the UI."""
+        self.mark(dag_id, run_id, task_id, "failed")
+
+    def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a run ``failed`` or ``success``, as a person does in the UI."""
+        self._json("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", {"state": state})
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
+        """Clear tasks, as a person does in the UI."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": list(task_ids), "only_failed": False}
+        self._json("POST", f"dags/{dag_id}/clearTaskInstances", body)
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """What a task pushed, or None."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        answer = self._ask("GET", f"{path}?map_index={map_index}&deserialize=true")
+        return answer.json()["value"] if answer.ok else None
+
+    def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
+        if "Authorization" not in self._session.headers:
+            credentials = {"username": "admin", "password": self.password}
+            answer = self._session.post(f"{self.url}/auth/token", json=credentials, timeout=30)
+            answer.raise_for_status()
+            self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=30)
+
+    def _json(self, method: str, path: str, body: Any = None) -> Any:
+        for attempt in range(5):
+            answer = self._ask(method, path, body)
+            if answer.status_code < 500:  # SQLite under load answers 500 "database is locked" now and then
+                break
+            time.sleep(attempt)
+        if not answer.ok:
+            raise RuntimeError(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:500]}")
+        return answer.json()

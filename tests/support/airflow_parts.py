@@ -1,0 +1,129 @@
+"""A real Airflow on this machine, each part a process of its own, so that one can be stopped, killed or started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_environment import airflow_command, airflow_environment, prepare_home
+from tests.support.processes import ProcessGroup, free_port, wait_until
+
+__all__ = ["API_SERVER", "DAG_PROCESSOR", "SCHEDULER", "TRIGGERER", "AirflowParts"]
+
+API_SERVER = "api-server"
+DAG_PROCESSOR = "dag-processor"
+SCHEDULER = "scheduler"
+TRIGGERER = "triggerer"
+
+
+class AirflowParts(AirflowApi):
+    """Scheduler with LocalExecutor, triggerer, DAG processor and API server; leaving the block stops them all.
+
+    :param home: AIRFLOW_HOME.
+    :param dags: folder of the DAG files.
+    :param connections: extras of the connections of type ``earthengine``, by connection id.
+    :param settings: more Airflow settings, and other variables of the environment.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        dags: Path,
+        *,
+        connections: Mapping[str, Mapping[str, Any]],
+        settings: Mapping[str, str],
+        password: str = "admin",
+    ) -> None:
+        super().__init__(f"http://127.0.0.1:{free_port()}", password=password)
+        self.home = home
+        self.env = airflow_environment(home, dags, self.url, connections) | dict(settings)
+        self.sessions: set[int] = set()
+        self._parts: dict[str, ProcessGroup] = {}
+
+    def __enter__(self) -> Self:
+        prepare_home(self.home, password=self.password)
+        self.run("db", "migrate")
+        try:
+            for part in (API_SERVER, SCHEDULER, DAG_PROCESSOR, TRIGGERER):
+                self.start(part)
+            wait_until("Airflow to be healthy", self.healthy, seconds=180)
+        except BaseException as error:
+            for part, process in self._parts.items():
+                error.add_note(f"{part}:\n{process.tail()}")
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # The scheduler last but one: its tasks end with it, and the API server answers them until then.
+        for part in sorted(self._parts, key=[TRIGGERER, DAG_PROCESSOR, SCHEDULER, API_SERVER].index):
+            self._parts[part].send(signal.SIGCONT)
+            self._parts[part].stop(seconds=3)
+        self.close()
+
+    def run(self, *arguments: str) -> str:
+        """Run an ``airflow`` command to its end; return what it printed."""
+        command = [airflow_command(), *arguments]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=180)
+        if done.returncode:
+            raise RuntimeError(f"{command[1:]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
+        return done.stdout
+
+    def start(self, part: str) -> None:
+        """Start a part, or start it again."""
+        self._parts[part] = self.another(part, output=f"{part}-{len(self.sessions)}.log").__enter__()
+        self.sessions.add(self._parts[part].pid)
+
+    def another(self, part: str, *, output: str) -> ProcessGroup:
+        """One more process of a part, not started.
+
+        :param output: name of the file for its output.
+        """
+        command = [airflow_command(), part]
+        if part in {SCHEDULER, TRIGGERER}:
+            command.append("--skip-serve-logs")
+        return ProcessGroup(command, output=self.home / output, env=self.env)
+
+    def kill(self, part: str) -> None:
+        """SIGKILL all processes of a part, as the kernel does to a machine's or a container's."""
+        self._parts[part].send(signal.SIGKILL)
+        self._parts[part].stop()
+
+    def terminate(self, part: str) -> None:
+        """SIGTERM the main process of a part, as an init does, and wait for its end."""
+        process = self._parts[part]
+        os.kill(process.pid, signal.SIGTERM)
+        wait_until(f"the end of the {part}", lambda: not process.members(), seconds=30)
+        process.stop()
+
+    @contextmanager
+    def stopped(self, part: str) -> Iterator[None]:
+        """A part that neither runs nor goes away, for the length of the block."""
+        process = self._parts[part]
+        # A scheduler without its workers: those are other machines where it is not the LocalExecutor's.
+        pids = [process.pid] if part == SCHEDULER else process.members()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def healthy(self) -> bool:
+        """Whether all parts run, and each but the API server said so lately."""
+        for process in self._parts.values():
+            process.check_running()
+        health = self.health()
+        return all(
+            health.get(part) == "healthy" for part in ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        )
