@@ -37,7 +37,7 @@ class AirflowApi:
             answer = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5)
         except requests.RequestException:
             return {}
-        return {part: (about or {}).get("status") for part, about in answer.json().items()} if answer.ok else {}
+        return {part: str((about or {}).get("status")) for part, about in answer.json().items()} if answer.ok else {}
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG, once it is parsed; return its run id."""

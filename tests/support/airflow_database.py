@@ -22,12 +22,12 @@ class TaskSeen:
     :param trigger: id of the trigger it waits for.
     """
 
+    started: float | None
     task_id: str
     map_index: int
     try_number: int
     state: str | None
     pid: int | None
-    started: float | None
     trigger: int | None
 
 
@@ -52,12 +52,11 @@ class AirflowDatabase:
     def tasks(self) -> dict[tuple[str, str], list[TaskSeen]]:
         """Task instances by DAG and run."""
         found: dict[tuple[str, str], list[TaskSeen]] = {}
-        for dag_id, run_id, *fields, started, trigger in self._select(
-            "SELECT dag_id, run_id, task_id, map_index, try_number, state, pid, start_date, trigger_id"
+        for dag_id, run_id, started, *fields in self._select(
+            "SELECT dag_id, run_id, start_date, task_id, map_index, try_number, state, pid, trigger_id"
             " FROM task_instance"
         ):
-            seen = TaskSeen(*fields, started=_moment(started), trigger=trigger)
-            found.setdefault((dag_id, run_id), []).append(seen)
+            found.setdefault((dag_id, run_id), []).append(TaskSeen(_moment(started), *fields))
         return found
 
     def runs(self) -> dict[tuple[str, str], RunSeen]:

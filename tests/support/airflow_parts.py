@@ -64,10 +64,11 @@ class AirflowParts(AirflowApi):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # The scheduler last but one: its tasks end with it, and the API server answers them until then.
-        for part in sorted(self._parts, key=[TRIGGERER, DAG_PROCESSOR, SCHEDULER, API_SERVER].index):
-            self._parts[part].send(signal.SIGCONT)
-            self._parts[part].stop(seconds=3)
+        # The API server last: it answers what ends.
+        for part in (*(set(self._parts) - {SCHEDULER, API_SERVER}), SCHEDULER, API_SERVER):
+            if part in self._parts:
+                self._parts[part].send(signal.SIGCONT)
+                self._parts[part].stop(seconds=3)
         self.close()
 
     def run(self, *arguments: str) -> str:
@@ -78,20 +79,18 @@ class AirflowParts(AirflowApi):
             raise RuntimeError(f"{command[1:]} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
         return done.stdout
 
-    def start(self, part: str) -> None:
-        """Start a part, or start it again."""
-        self._parts[part] = self.another(part, output=f"{part}-{len(self.sessions)}.log").__enter__()
-        self.sessions.add(self._parts[part].pid)
+    def start(self, part: str, *, name: str | None = None) -> None:
+        """Start a part, or start it again.
 
-    def another(self, part: str, *, output: str) -> ProcessGroup:
-        """One more process of a part, not started.
-
-        :param output: name of the file for its output.
+        :param part: the command.
+        :param name: under which it can be stopped, if there is more than one.
         """
         command = [airflow_command(), part]
         if part in {SCHEDULER, TRIGGERER}:
             command.append("--skip-serve-logs")
-        return ProcessGroup(command, output=self.home / output, env=self.env)
+        process = ProcessGroup(command, output=self.home / f"{part}-{len(self.sessions)}.log", env=self.env)
+        self._parts[name or part] = process.__enter__()
+        self.sessions.add(process.pid)
 
     def kill(self, part: str) -> None:
         """SIGKILL all processes of a part, as the kernel does to a machine's or a container's."""

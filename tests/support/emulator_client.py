@@ -52,6 +52,15 @@ class EmulatorClient:
         found: list[dict[str, Any]] = self._get("requests")["requests"]
         return [record for record in found if method in (None, record["method"])]
 
+    def requests_since(self, number: int) -> list[dict[str, Any]]:
+        """The request log from this number on."""
+        found: list[dict[str, Any]] = self._get(f"requests?since={number}")["requests"]
+        return found
+
+    def add_fault(self, **parameters: Any) -> None:
+        """Let something go wrong with the next requests that match."""
+        requests.post(f"{self.base_url}/emulator/faults", json=parameters, timeout=10).raise_for_status()
+
     def add_operation(self, **parameters: Any) -> str:
         """Add an operation; return its name."""
         answer = requests.post(f"{self.base_url}/emulator/operations", json=parameters, timeout=10)

@@ -1,0 +1,56 @@
+"""One Airflow and one emulator for the whole matrix; all is run before the first test, which looks at records."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bad_input import BadInput, try_bad_input
+from tests.e2e.cases import Case
+from tests.e2e.peace import touched_in_peace
+from tests.e2e.place import started
+from tests.e2e.rows import ALL
+from tests.e2e.running import run_all
+from tests.support.processes import of_session
+
+
+@dataclass
+class Matrix:
+    """All rows, after they were run.
+
+    :param cases: by row.
+    :param callbacks: what came of callbacks whose input is bad.
+    :param touched: descriptions of operations of runs in peace that were asked to cancel.
+    :param left: ids of processes that lived on.
+    :param seconds: how long it took.
+    """
+
+    cases: dict[str, Case]
+    callbacks: BadInput
+    touched: list[str]
+    left: list[int]
+    seconds: float
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rows", help="only the rows whose key begins so, separated by commas")
+    parser.addoption("--kill-matrix", type=Path, help="write the table's figures to this file")
+
+
+@pytest.fixture(scope="session")
+def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+    """Every row, run. All that was started is stopped before the first test looks."""
+    began = time.monotonic()
+    wanted = request.config.getoption("--rows")
+    with started(tmp_path_factory.mktemp("matrix"), {row.dag for row in ALL}) as place:
+        cases = run_all(place, (wanted or "").split(","))
+        callbacks = try_bad_input(place)
+        place.observer.look()
+        for case in cases:
+            case.judge_bystanders()
+        touched = touched_in_peace(place.observer)
+    left = [pid for session in place.airflow.sessions for pid in of_session(session)]
+    return Matrix({case.row.key: case for case in cases}, callbacks, touched, left, time.monotonic() - began)

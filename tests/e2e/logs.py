@@ -1,0 +1,75 @@
+"""Where Airflow's logs say what became of an operation: that place is who asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["Logs"]
+
+_OUTCOME = r": (cancel requested|cancelled|finished first|not confirmed|not found|permission denied|unsupported|error)"
+_TASK_LOG = re.compile(
+    r"task_id=(?P<task>[^/]+)/(?:map_index=\d+/)?attempt=(?P<attempt>\d+)\.log(?P<trigger>\.trigger)?"
+)
+
+
+class Logs:
+    """The logs of one Airflow.
+
+    :param home: AIRFLOW_HOME.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._root = home / "logs"
+
+    def of_run(self, dag_id: str, run_id: str) -> str:
+        """The text of all logs of a run."""
+        folder = self._root / f"dag_id={dag_id}" / f"run_id={run_id}"
+        return "\n".join(path.read_text(errors="replace") for path in sorted(folder.rglob("*.log*")))
+
+    def has_trigger(self, dag_id: str, run_id: str, job: int) -> bool:
+        """Whether a triggerer's job has logged for a run."""
+        folder = self._root / f"dag_id={dag_id}" / f"run_id={run_id}"
+        return any(folder.rglob(f"*.log.trigger.{job}.log"))
+
+    def errors(self, dag_id: str, run_id: str, names: Sequence[str]) -> set[str]:
+        """Names that the owner's first try, or its trigger, logged at ERROR."""
+        folder = self._root / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=work"
+        lines = [
+            line for path in folder.rglob("attempt=1.log*") for line in path.read_text(errors="replace").splitlines()
+        ]
+        return {name for name in names for line in lines if f"{name}: error" in line and '"level":"error"' in line}
+
+    def outside_tasks(self) -> str:
+        """The text of the logs of callbacks."""
+        return "\n".join(path.read_text(errors="replace") for path in self._outside_tasks())
+
+    def who(self, dag_id: str, run_id: str, names: Sequence[str]) -> dict[str, set[str]]:
+        """Names whose outcome a log has, by the place of the log, in order of time."""
+        folder = self._root / f"dag_id={dag_id}" / f"run_id={run_id}"
+        found: dict[str, set[str]] = {}
+        for path in sorted([*folder.rglob("*.log*"), *self._outside_tasks()], key=_changed):
+            text = path.read_text(errors="replace")
+            told = {name for name in names if re.search(re.escape(name) + _OUTCOME, text)}
+            if told:
+                found.setdefault(self._place(path), set()).update(told)
+        return found
+
+    def _outside_tasks(self) -> list[Path]:
+        return [
+            path for path in self._root.rglob("*.log*") if not path.parts[len(self._root.parts)].startswith("dag_id=")
+        ]
+
+    def _place(self, path: Path) -> str:
+        within = path.relative_to(self._root).as_posix()
+        if (task := _TASK_LOG.search(within)) is None:
+            return "DAG processor" if within.startswith("dag_processor") else "triggerer"
+        where = "trigger" if task["trigger"] else "worker"
+        return (
+            where if (task["task"], task["attempt"]) == ("work", "1") else f"{where}, {task['task']} {task['attempt']}"
+        )
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime

@@ -1,0 +1,312 @@
+"""The kill matrix: every way for a task to end badly, and every owner of operations for which it makes sense."""
+
+from __future__ import annotations
+
+import re
+
+from tests.e2e import events
+from tests.e2e.matrix import (
+    DEFERRED,
+    HEARTBEAT,
+    HEARTBEAT_TIMEOUT,
+    OPERATOR,
+    OPERATOR_DEFERRED,
+    SENSOR,
+    TASK,
+    Bound,
+    Row,
+)
+
+__all__ = [
+    "ALL",
+    "ASKING",
+    "ROWS",
+    "WHILE_API_SERVER_STOPPED",
+    "WHILE_SCHEDULER_STOPPED",
+    "WITHOUT_TRIGGERER",
+]
+
+IN_PROCESS = Bound(5, "the task process itself, at once")
+TIMER = Bound(10, "5 s, and up to 5 s from the task's start to its first line")
+KILLED = Bound(5 + HEARTBEAT, f"a heartbeat of {HEARTBEAT} s tells the worker, which then has 5 s")
+SIGNALLED = Bound(5, "the signal tells the process, which then has 5 s")
+LOOPED = Bound(5 + 2 * HEARTBEAT, "as marked failed; six instances are marked one after the other")
+TRIGGERER = Bound(10, "the triggerer notices within its loop of 1 s, and the work is detached")
+DEADLINE = Bound(10, "the trigger polls every 2 s, or a worker takes over from it")
+DAG_TIMEOUT = Bound(10 + HEARTBEAT, "the scheduler looks at runs every few seconds, then as marked failed")
+RESUMED = Bound(25, "the scheduler looks for it every 5 s, and a worker takes over")
+CALLBACK = Bound(25, "the scheduler notices the end, and a child of the DAG processor parses the file and calls")
+CLEANUP = Bound(30, "the scheduler notices the end and starts the cleanup task")
+SECOND = Bound(30, "retry_delay of 1 s, the scheduler starts the next try, whose tracker opens")
+LOST = Bound(
+    HEARTBEAT_TIMEOUT + 30, f"{HEARTBEAT_TIMEOUT} s without a heartbeat, looked for every 5 s, then a callback"
+)
+ALERT = Bound(20, "the scheduler looks for missed deadlines in its loop, and the triggerer calls")
+POLLS = Bound(30, "two polls fail, each after a retry")
+WAITED = Bound(60, "the wait ends when the operations do")
+REGAINED = Bound(90, "a triggerer counts as lost after 10 s; then the wait ends when the operations do")
+AT_ONCE = Bound(5, "nothing is to come")
+
+WORKER = ("worker",)
+TRIGGER = ("trigger",)
+EITHER = ("trigger", "worker")
+PROCESSOR = ("DAG processor",)
+TAKEN_OVER = ("worker, cleanup 1",)
+
+REFUSED = {"method": "cancel", "status": 503, "times": 2}
+HELD = {"method": "cancel", "action": "hang", "seconds": 30, "times": 2}
+BROKEN = {"method": "cancel", "action": "reset_before", "times": 2}
+UNSEEN = {"method": "get", "status": 503, "times": None}
+
+ROWS = [
+    Row("1", TASK, "exception in the task", "tracked", events.operations_started, IN_PROCESS, do="raise"),
+    Row("2", TASK, "execution_timeout, running", "tracked_execution_timeout", events.seconds_after_start(8), TIMER),
+    Row("2", SENSOR, "execution_timeout, running", "sensor_execution_timeout", events.seconds_after_start(15), TIMER),
+    Row(
+        *("3", TASK, "execution_timeout with a retry left", "tracked_execution_timeout_retry"),
+        *(events.seconds_after_start(8), TIMER),
+        ends="success",
+        next_try=True,
+    ),
+    Row("4", TASK, "marked failed while running", "tracked", events.marked_failed, KILLED),
+    Row("4", SENSOR, "marked failed while running", "sensor", events.marked_failed, KILLED),
+    Row(
+        *("4", OPERATOR, "marked failed while it waits", "operator", events.marked_failed, KILLED),
+        operation={"cancel_seconds": 25},
+    ),
+    Row(
+        *("5", TASK, "cleared while running; the next try starts at once", "tracked", events.cleared("work"), KILLED),
+        ends="success",
+        next_try=True,
+    ),
+    Row(
+        *("5", SENSOR, "cleared while running, the export along with it", "sensor_after_export"),
+        *(events.cleared("export", "work"), KILLED),
+        task="export",
+        ends=None,
+        next_try=True,
+    ),
+    Row("6", TASK, "DAG run marked failed, running", "tracked", events.run_marked_failed, KILLED),
+    Row("6", SENSOR, "DAG run marked failed, running", "sensor", events.run_marked_failed, KILLED),
+    Row("6", DEFERRED, "DAG run marked failed, deferred", "deferred", events.run_marked_failed, TRIGGERER, TRIGGER),
+    Row(
+        *("7", TASK, "dagrun_timeout, running", "tracked_dagrun_timeout", events.dagrun_timeout(30), DAG_TIMEOUT),
+        ends="skipped",
+    ),
+    Row(
+        *("7", SENSOR, "dagrun_timeout, running", "sensor_dagrun_timeout", events.dagrun_timeout(30), DAG_TIMEOUT),
+        ends="skipped",
+    ),
+    Row(
+        *("7", DEFERRED, "dagrun_timeout, deferred", "deferred_dagrun_timeout"),
+        *(events.dagrun_timeout(30), DAG_TIMEOUT, TRIGGER),
+        ends="skipped",
+    ),
+    Row("8a", DEFERRED, "marked failed", "deferred", events.marked_failed, TRIGGERER, TRIGGER),
+    Row("8b", DEFERRED, "marked success", "deferred", events.marked_success, TRIGGERER, TRIGGER, ends="success"),
+    Row(
+        *("8c", DEFERRED, "cleared, the export along with it", "deferred_after_export"),
+        *(events.cleared("export", "work"), TRIGGERER, TRIGGER),
+        task="export",
+        ends=None,
+        next_try=True,
+    ),
+    Row(
+        *("8d", DEFERRED, "cleared alone: the next try waits on the same operations", "deferred"),
+        *(events.cleared("work"), WAITED),
+        cancelled=False,
+        operation={"run_seconds": 60},
+        ends="success",
+    ),
+    Row(
+        *("8e", OPERATOR_DEFERRED, "marked failed", "operator_deferred", events.marked_failed, TRIGGERER, TRIGGER),
+        operation={"cancel_seconds": 30},
+    ),
+    Row(
+        *("10", SENSOR, "own timeout, with cancel_on_timeout", "sensor_timeout_cancels"),
+        *(events.seconds_after_start(15), DEADLINE),
+        says="ancel",
+    ),
+    Row(
+        *("10", DEFERRED, "own timeout, with cancel_on_timeout", "deferred_timeout_cancels"),
+        *(events.seconds_after_start(15), DEADLINE, EITHER),
+        says="ancel",
+    ),
+    Row(
+        *("11", DEFERRED, "execution_timeout while deferred", "deferred_execution_timeout"),
+        *(events.seconds_after_start(15), DEADLINE, EITHER),
+    ),
+    Row(
+        *("12", DEFERRED, "Airflow's own deferral timeout wins, with cancel_on_timeout", "deferred_cancels"),
+        *(events.deferral_timeout, RESUMED, EITHER),
+    ),
+    Row("13a", TASK, "SIGKILL, DAG-level callback", "dag_callback", events.sigkill, CALLBACK, PROCESSOR),
+    Row("13b", TASK, "SIGKILL, all_done cleanup task", "tracked_cleanup", events.sigkill, CLEANUP, TAKEN_OVER),
+    Row(
+        *("14a", TASK, "SIGKILL, retry left", "tracked_retry", events.sigkill, SECOND, ("worker, work 2",)),
+        ends="success",
+        next_try=True,
+    ),
+    Row(
+        *("14b", TASK, "SIGKILL, retry left, on_retry_callback", "retry_callback", events.sigkill, CALLBACK, PROCESSOR),
+        ends="success",
+        next_try=True,
+    ),
+    Row(
+        *("15", TASK, "supervisor and task SIGKILLed, heartbeat lost", "task_callback"),
+        *(events.sigkill_with_supervisor, LOST, PROCESSOR),
+    ),
+    Row(
+        *("16", TASK, "SIGTERM to the worker", "tracked", events.sigterm_to_worker, SIGNALLED),
+        do="wait and look",
+    ),
+    Row("16", SENSOR, "SIGTERM to the worker", "sensor", events.sigterm_to_worker, SIGNALLED),
+    Row(
+        *("17", TASK, "Deadline Alert missed", "deadline", events.deadline(30), ALERT, ("triggerer",)),
+        ends=None,
+    ),
+    Row(
+        *("18", TASK, "one of 20 mapped instances fails", "mapped_callback", events.others_started(20), IN_PROCESS),
+        do="fail one",
+        conf={"failing": 19, "instances": 20},
+        owned="1/19/",
+        map_index=19,
+    ),
+    Row(
+        *("20a", TASK, "503 during the kill", "tracked_cleanup"),
+        *(events.with_faults(events.marked_failed, **REFUSED), CLEANUP, TAKEN_OVER),
+        errors_first=True,
+    ),
+    Row(
+        *("20b", TASK, "no answer during the kill", "tracked_cleanup"),
+        *(events.with_faults(events.marked_failed, **HELD), CLEANUP, TAKEN_OVER),
+        errors_first=True,
+    ),
+    Row(
+        *("20c", TASK, "connections reset during the kill", "tracked_cleanup"),
+        *(events.with_faults(events.marked_failed, **BROKEN), CLEANUP, TAKEN_OVER),
+        errors_first=True,
+    ),
+    Row(
+        *("20a", SENSOR, "503 during the kill", "sensor_cleanup"),
+        *(events.with_faults(events.marked_failed, **REFUSED), CLEANUP, TAKEN_OVER),
+        errors_first=True,
+    ),
+    Row(
+        *("20b", DEFERRED, "no answer during the kill", "deferred_cleanup"),
+        *(events.with_faults(events.marked_failed, **HELD), CLEANUP, TAKEN_OVER),
+        errors_first=True,
+    ),
+    Row(
+        *("21a", SENSOR, "polls fail until the limit", "sensor_polls_fail"),
+        *(events.with_faults(events.none, **UNSEEN), POLLS),
+        cancelled=False,
+        says="503",
+    ),
+    Row(
+        *("21a", DEFERRED, "polls fail until the limit", "deferred_polls_fail"),
+        *(events.with_faults(events.none, **UNSEEN), POLLS),
+        cancelled=False,
+        says="503",
+    ),
+    Row(
+        *("21b", SENSOR, "polls fail until the limit, with cancel_on_timeout", "sensor_polls_fail_cancels"),
+        *(events.with_faults(events.none, **UNSEEN), POLLS, EITHER),
+        says="503",
+    ),
+    Row(
+        *("21b", DEFERRED, "polls fail until the limit, with cancel_on_timeout", "deferred_polls_fail_cancels"),
+        *(events.with_faults(events.none, **UNSEEN), POLLS, EITHER),
+        says="503",
+    ),
+    Row(
+        *("22", TASK, "the task succeeds", "tracked", events.operations_started, AT_ONCE),
+        do="succeed",
+        cancelled=False,
+        ends="success",
+    ),
+    Row(
+        *("22", SENSOR, "the task succeeds", "sensor", events.none, WAITED),
+        operation={"run_seconds": 25},
+        cancelled=False,
+        ends="success",
+    ),
+    Row(
+        *("22", DEFERRED, "the task succeeds", "deferred", events.none, WAITED),
+        operation={"run_seconds": 30},
+        cancelled=False,
+        ends="success",
+    ),
+]
+"""Rows that run side by side."""
+
+ASKING = [
+    Row(
+        *("4b", TASK, "marked failed inside a call to Airflow, six at once", "tracked_many"),
+        *(events.all_marked_failed(6), LOOPED),
+        do="ask airflow",
+        count=18,
+        map_index=0,
+    ),
+]
+"""Rows that need the machine for themselves."""
+
+WHILE_API_SERVER_STOPPED = [
+    Row(
+        *("19a", TASK, "SIGTERM to the task while the API server is down", "tracked", events.sigterm, SIGNALLED),
+        do="wait and look",
+    ),
+    Row("19a", SENSOR, "SIGTERM to the task while the API server is down", "sensor", events.sigterm, SIGNALLED),
+    Row(
+        *("19b", TASK, "execution_timeout while the API server is down", "tracked_execution_timeout_long"),
+        *(events.seconds_after_start(20), TIMER),
+    ),
+]
+
+WHILE_SCHEDULER_STOPPED = [
+    Row(
+        *("19c", TASK, "SIGTERM to the task while the scheduler is down", "tracked", events.sigterm, SIGNALLED),
+        do="wait and look",
+    ),
+    Row(
+        *("19d", TASK, "execution_timeout while the scheduler is down", "tracked_execution_timeout_long"),
+        *(events.seconds_after_start(20), TIMER),
+    ),
+    Row(
+        "19e",
+        DEFERRED,
+        "marked failed while the scheduler is down",
+        "deferred",
+        events.marked_failed,
+        TRIGGERER,
+        TRIGGER,
+    ),
+]
+
+WITHOUT_TRIGGERER = [
+    Row(
+        *("9a", DEFERRED, "triggerer SIGTERM, started again", "deferred", events.triggerer_terminated, REGAINED),
+        operation={"run_seconds": 60},
+        cancelled=False,
+        ends="success",
+    ),
+    Row(
+        *("9b", DEFERRED, "triggerer SIGKILL, started again", "deferred", events.triggerer_killed, REGAINED),
+        operation={"run_seconds": 60},
+        cancelled=False,
+        ends="success",
+    ),
+    Row(
+        *("9c", DEFERRED, "trigger moved to another triggerer", "deferred", events.trigger_moved, REGAINED),
+        operation={"run_seconds": 60},
+        cancelled=False,
+        ends="success",
+    ),
+]
+"""Rows in which every wait loses its triggerer, one after the other."""
+
+ALL = sorted(
+    [*ROWS, *ASKING, *WHILE_API_SERVER_STOPPED, *WHILE_SCHEDULER_STOPPED, *WITHOUT_TRIGGERER],
+    key=lambda row: (int(re.sub(r"\D", "", row.number)), row.number),
+)
+"""All of them, as the table has them."""

@@ -1,0 +1,83 @@
+"""Runs the rows: most side by side, some while a part of Airflow is down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.e2e import rows
+from tests.e2e.cases import Case
+from tests.e2e.matrix import Row
+from tests.e2e.peace import start_in_peace
+from tests.e2e.place import Place
+from tests.support.airflow_parts import API_SERVER, SCHEDULER
+
+__all__ = ["run_all"]
+
+Stage = Callable[[Case], None]
+
+
+def run_all(place: Place, wanted: Sequence[str]) -> list[Case]:
+    """Run the rows, those that disturb others after these.
+
+    :param place: where.
+    :param wanted: how the keys of the rows to run begin.
+    """
+
+    def chosen(some: list[Row]) -> list[Row]:
+        return [row for row in some if row.key.startswith(tuple(wanted))]
+
+    return [
+        *_side_by_side(place, chosen(rows.ROWS), at_once=12),
+        *_side_by_side(place, chosen(rows.ASKING), at_once=1),
+        *_while_stopped(place, chosen(rows.WHILE_API_SERVER_STOPPED), API_SERVER),
+        *_while_stopped(place, chosen(rows.WHILE_SCHEDULER_STOPPED), SCHEDULER),
+        *_each_in_turn(place, chosen(rows.WITHOUT_TRIGGERER)),
+    ]
+
+
+def _side_by_side(place: Place, rows: Sequence[Row], *, at_once: int) -> list[Case]:
+    """Run rows that do not disturb each other.
+
+    :param place: where.
+    :param rows: which.
+    :param at_once: how many, so that the machine is not what is measured.
+    """
+    cases = [Case(row, place) for row in rows]
+    start_in_peace(place, {row.dag for row in rows})
+    _do(cases, Case.prepare, Case.strike, Case.judge_requests, Case.judge_end, at_once=at_once)
+    return cases
+
+
+def _while_stopped(place: Place, rows: Sequence[Row], part: str) -> list[Case]:
+    """Run rows whose event happens, and whose operations are asked to cancel, while a part of Airflow is stopped."""
+    cases = [Case(row, place) for row in rows]
+    _do(cases, Case.prepare)
+    with place.airflow.stopped(part):
+        _do(cases, Case.strike, Case.judge_requests)
+    _do(cases, Case.judge_end)
+    return cases
+
+
+def _each_in_turn(place: Place, rows: Sequence[Row]) -> list[Case]:
+    """Run rows whose events disturb each other: all lie under each event."""
+    cases = [Case(row, place) for row in rows]
+    _do(cases, Case.prepare)
+    _do(cases, Case.strike, at_once=1)
+    _do(cases, Case.judge_requests, Case.judge_end)
+    return cases
+
+
+def _do(cases: Iterable[Case], *stages: Stage, at_once: int = 16) -> None:
+    """Take each case through the stages; a case that fails goes no further."""
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda case: _take(case, stages), [case for case in cases if not case.failed]))
+
+
+def _take(case: Case, stages: Iterable[Stage]) -> None:
+    for stage in stages:
+        try:
+            stage(case)
+        except Exception as error:  # noqa: BLE001 - one row's failure is no other's
+            case.fail(error)
+            return

@@ -1,0 +1,42 @@
+"""No operation outlives its task: each row of the matrix, executed on a real Airflow, is a test of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.bad_input import BAD_INPUT_DAGS
+from tests.e2e.conftest import Matrix
+from tests.e2e.rows import ALL
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+
+@pytest.mark.parametrize("key", [row.key for row in ALL])
+def test_row(matrix: Matrix, key: str) -> None:
+    if key not in matrix.cases:
+        pytest.skip("left out by --rows")
+    record = matrix.cases[key].record
+    assert not record.problems, "\n".join(record.problems)
+
+
+def test_nothing_of_a_run_in_peace_was_touched(matrix: Matrix) -> None:
+    assert matrix.touched == []
+
+
+def test_bad_input_keeps_no_dag_from_being_parsed(matrix: Matrix) -> None:
+    assert matrix.callbacks.problems == []
+    assert matrix.callbacks.ended == dict.fromkeys(BAD_INPUT_DAGS, "failed")
+    assert matrix.callbacks.parsed == set(BAD_INPUT_DAGS)
+
+
+def test_bad_input_is_logged(matrix: Matrix) -> None:
+    assert "projects/../operations/x" in matrix.callbacks.log
+    assert "rendered to nothing" in matrix.callbacks.log
+
+
+def test_it_ends_soon(matrix: Matrix) -> None:
+    assert matrix.seconds < 600
+
+
+def test_no_process_is_left(matrix: Matrix) -> None:
+    assert matrix.left == []
