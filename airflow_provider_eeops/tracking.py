@@ -278,8 +278,7 @@ def track_operations(
 
         with track_operations() as tracker:
             task = ee.batch.Export.image.toCloudStorage(...)
-            task.start()
-            tracker.add(task)
+            tracker.start(task)
             ...
 
     :param earthengine_conn_id: id of the connection.
