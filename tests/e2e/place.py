@@ -79,3 +79,7 @@ def started(home: Path, dags: Collection[str]) -> Iterator[Place]:
             )
             with Observer(client, database) as observer:
                 yield Place(airflow, database, client, observer, Logs(airflow.home))
+
+
+def _parsed(database: AirflowDatabase, dags: Collection[str]) -> bool:
+    return set(dags) <= set(database.parsed()) or bool(database.import_errors())

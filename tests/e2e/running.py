@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,9 +11,11 @@ from tests.e2e.cases import Case
 from tests.e2e.matrix import Row
 from tests.e2e.peace import start_in_peace
 from tests.e2e.place import Place
-from tests.support.airflow_parts import API_SERVER, SCHEDULER
+from tests.support.airflow_parts import SCHEDULER, TASKS_API
 
 __all__ = ["run_all"]
+
+_BEGAN = time.monotonic()
 
 Stage = Callable[[Case], None]
 
@@ -30,7 +33,7 @@ def run_all(place: Place, wanted: Sequence[str]) -> list[Case]:
     return [
         *_side_by_side(place, chosen(rows.ROWS), at_once=12),
         *_side_by_side(place, chosen(rows.ASKING), at_once=1),
-        *_while_stopped(place, chosen(rows.WHILE_API_SERVER_STOPPED), API_SERVER),
+        *_while_stopped(place, chosen(rows.WHILE_API_SERVER_STOPPED), TASKS_API),
         *_while_stopped(place, chosen(rows.WHILE_SCHEDULER_STOPPED), SCHEDULER),
         *_each_in_turn(place, chosen(rows.WITHOUT_TRIGGERER)),
     ]
@@ -78,6 +81,8 @@ def _take(case: Case, stages: Iterable[Stage]) -> None:
     for stage in stages:
         try:
             stage(case)
+            print(f"[{time.monotonic() - _BEGAN:5.1f} s] {case.row.key}: {stage.__name__}", flush=True)
         except Exception as error:  # noqa: BLE001 - one row's failure is no other's
             case.fail(error)
+            print(f"[{time.monotonic() - _BEGAN:5.1f} s] {case.row.key}: {case.record.problems[-1]}", flush=True)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ class AirflowApi:
         self.url = url
         self.password = password
         self._session = requests.Session()
+        self._one_at_a_time = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
@@ -41,9 +43,13 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG, once it is parsed; return its run id."""
-        wait_until(f"DAG {dag_id}", lambda: self._ask("GET", f"dags/{dag_id}").ok, seconds=120)
+        wait_until(f"DAG {dag_id}", lambda: self._has_dag(dag_id), seconds=120)
         body = {"logical_date": None, "conf": dict(conf or {})}
         return str(self._json("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def _has_dag(self, dag_id: str) -> bool:
+        with self._one_at_a_time:
+            return self._ask("GET", f"dags/{dag_id}").ok
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a run."""
@@ -98,7 +104,8 @@ class AirflowApi:
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
         for attempt in range(5):
-            answer = self._ask(method, path, body)
+            with self._one_at_a_time:
+                answer = self._ask(method, path, body)
             if answer.status_code < 500:  # SQLite under load answers 500 "database is locked" now and then
                 break
             time.sleep(attempt)

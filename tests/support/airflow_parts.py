@@ -13,11 +13,14 @@ from typing import Any, Self
 
 from tests.support.airflow_api import AirflowApi
 from tests.support.airflow_environment import airflow_command, airflow_environment, prepare_home
-from tests.support.processes import ProcessGroup, free_port, wait_until
+from tests.support.processes import ProcessGroup, free_port, listens, wait_until
 
-__all__ = ["API_SERVER", "DAG_PROCESSOR", "SCHEDULER", "TRIGGERER", "AirflowParts"]
+__all__ = ["DAG_PROCESSOR", "PUBLIC_API", "SCHEDULER", "TASKS_API", "TRIGGERER", "AirflowParts"]
 
-API_SERVER = "api-server"
+# Two API servers: with one, a request by a person that logs its action waits on the event loop for SQLite's lock, which
+# a task's request holds that waits for the same event loop.
+PUBLIC_API = "public API server"
+TASKS_API = "tasks' API server"
 DAG_PROCESSOR = "dag-processor"
 SCHEDULER = "scheduler"
 TRIGGERER = "triggerer"
@@ -43,7 +46,12 @@ class AirflowParts(AirflowApi):
     ) -> None:
         super().__init__(f"http://127.0.0.1:{free_port()}", password=password)
         self.home = home
-        self.env = airflow_environment(home, dags, self.url, connections) | dict(settings)
+        self._tasks_port = free_port()
+        self.env = airflow_environment(home, dags, self.url, connections) | {
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self._tasks_port}/execution/",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=15",
+            **settings,
+        }
         self.sessions: set[int] = set()
         self._parts: dict[str, ProcessGroup] = {}
 
@@ -51,7 +59,7 @@ class AirflowParts(AirflowApi):
         prepare_home(self.home, password=self.password)
         self.run("db", "migrate")
         try:
-            for part in (API_SERVER, SCHEDULER, DAG_PROCESSOR, TRIGGERER):
+            for part in (PUBLIC_API, TASKS_API, SCHEDULER, DAG_PROCESSOR, TRIGGERER):
                 self.start(part)
             wait_until("Airflow to be healthy", self.healthy, seconds=180)
         except BaseException as error:
@@ -64,11 +72,9 @@ class AirflowParts(AirflowApi):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # The API server last: it answers what ends.
-        for part in (*(set(self._parts) - {SCHEDULER, API_SERVER}), SCHEDULER, API_SERVER):
-            if part in self._parts:
-                self._parts[part].send(signal.SIGCONT)
-                self._parts[part].stop(seconds=3)
+        for process in self._parts.values():
+            process.send(signal.SIGCONT)
+            process.stop(seconds=3)
         self.close()
 
     def run(self, *arguments: str) -> str:
@@ -82,13 +88,18 @@ class AirflowParts(AirflowApi):
     def start(self, part: str, *, name: str | None = None) -> None:
         """Start a part, or start it again.
 
-        :param part: the command.
+        :param part: which.
         :param name: under which it can be stopped, if there is more than one.
         """
-        command = [airflow_command(), part]
-        if part in {SCHEDULER, TRIGGERER}:
-            command.append("--skip-serve-logs")
-        process = ProcessGroup(command, output=self.home / f"{part}-{len(self.sessions)}.log", env=self.env)
+        arguments = {
+            PUBLIC_API: ("api-server", "--apps", "core"),
+            TASKS_API: ("api-server", "--apps", "execution", "--port", str(self._tasks_port)),
+            DAG_PROCESSOR: (DAG_PROCESSOR,),
+            SCHEDULER: (SCHEDULER, "--skip-serve-logs"),
+            TRIGGERER: (TRIGGERER, "--skip-serve-logs"),
+        }
+        output = self.home / f"{part.replace(' ', '-')}-{len(self.sessions)}.log"
+        process = ProcessGroup([airflow_command(), *arguments[part]], output=output, env=self.env)
         self._parts[name or part] = process.__enter__()
         self.sessions.add(process.pid)
 
@@ -119,10 +130,10 @@ class AirflowParts(AirflowApi):
                 os.kill(pid, signal.SIGCONT)
 
     def healthy(self) -> bool:
-        """Whether all parts run, and each but the API server said so lately."""
+        """Whether all parts run, and say so where they can."""
         for process in self._parts.values():
             process.check_running()
         health = self.health()
-        return all(
+        return listens(self._tasks_port) and all(
             health.get(part) == "healthy" for part in ("metadatabase", "scheduler", "triggerer", "dag_processor")
         )

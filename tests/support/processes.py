@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["ProcessGroup", "emulator", "free_port", "of_session", "parent_of", "wait_until"]
+__all__ = ["ProcessGroup", "emulator", "free_port", "listens", "of_session", "parent_of", "wait_until"]
 
 
 def free_port() -> int:
@@ -22,6 +22,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(what: str, ready: Callable[[], bool], *, seconds: float, every: float = 0.25) -> None:
