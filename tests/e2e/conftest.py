@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.bad_input import BadInput, try_bad_input
 from tests.e2e.cases import Case
+from tests.e2e.matrix import HEARTBEAT, HEARTBEAT_TIMEOUT
 from tests.e2e.peace import touched_in_peace
 from tests.e2e.place import started
 from tests.e2e.rows import ALL
 from tests.e2e.running import run_all
+from tests.e2e.table import page, store
 from tests.support.processes import of_session
 
 
@@ -37,7 +42,7 @@ class Matrix:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rows", help="only the rows whose key begins so, separated by commas")
-    parser.addoption("--kill-matrix", type=Path, help="write the table's figures to this file")
+    parser.addoption("--kill-matrix", type=Path, help="the page to write the figures to; its JSON is beside it")
 
 
 @pytest.fixture(scope="session")
@@ -46,11 +51,18 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     began = time.monotonic()
     wanted = request.config.getoption("--rows")
     with started(tmp_path_factory.mktemp("matrix"), {row.dag for row in ALL}) as place:
-        cases = run_all(place, (wanted or "").split(","))
-        callbacks = try_bad_input(place)
+        with ThreadPoolExecutor(1) as beside:
+            trying = beside.submit(try_bad_input, place)
+            cases = run_all(place, (wanted or "").split(","))
+            callbacks = trying.result()
         place.observer.look()
         for case in cases:
             case.judge_bystanders()
         touched = touched_in_peace(place.observer)
     left = [pid for session in place.airflow.sessions for pid in of_session(session)]
-    return Matrix({case.row.key: case for case in cases}, callbacks, touched, left, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if (file := request.config.getoption("--kill-matrix")) is not None:
+        data = file.with_suffix(".json")
+        store(data, version("apache-airflow"), ALL, {case.row.key: case.record for case in cases}, seconds=seconds)
+        file.write_text(page(json.loads(data.read_text()), heartbeat=HEARTBEAT, timeout=HEARTBEAT_TIMEOUT))
+    return Matrix({case.row.key: case for case in cases}, callbacks, touched, left, seconds)

@@ -43,8 +43,8 @@ LOST = Bound(
 )
 ALERT = Bound(20, "the scheduler looks for missed deadlines in its loop, and the triggerer calls")
 POLLS = Bound(30, "two polls fail, each after a retry")
-WAITED = Bound(60, "the wait ends when the operations do")
-REGAINED = Bound(90, "a triggerer counts as lost after 10 s; then the wait ends when the operations do")
+WAITED = Bound(90, "the wait ends when the operations do")
+REGAINED = Bound(120, "a triggerer counts as lost after 10 s; then the wait ends when the operations do")
 AT_ONCE = Bound(5, "nothing is to come")
 
 WORKER = ("worker",)
@@ -227,13 +227,13 @@ ROWS = [
     ),
     Row(
         *("22", SENSOR, "the task succeeds", "sensor", events.none, WAITED),
-        operation={"run_seconds": 25},
+        operation={"run_seconds": 50},
         cancelled=False,
         ends="success",
     ),
     Row(
         *("22", DEFERRED, "the task succeeds", "deferred", events.none, WAITED),
-        operation={"run_seconds": 30},
+        operation={"run_seconds": 50},
         cancelled=False,
         ends="success",
     ),
@@ -286,19 +286,19 @@ WHILE_SCHEDULER_STOPPED = [
 WITHOUT_TRIGGERER = [
     Row(
         *("9a", DEFERRED, "triggerer SIGTERM, started again", "deferred", events.triggerer_terminated, REGAINED),
-        operation={"run_seconds": 60},
+        operation={"run_seconds": 90},
         cancelled=False,
         ends="success",
     ),
     Row(
         *("9b", DEFERRED, "triggerer SIGKILL, started again", "deferred", events.triggerer_killed, REGAINED),
-        operation={"run_seconds": 60},
+        operation={"run_seconds": 90},
         cancelled=False,
         ends="success",
     ),
     Row(
         *("9c", DEFERRED, "trigger moved to another triggerer", "deferred", events.trigger_moved, REGAINED),
-        operation={"run_seconds": 60},
+        operation={"run_seconds": 90},
         cancelled=False,
         ends="success",
     ),

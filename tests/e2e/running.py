@@ -31,7 +31,7 @@ def run_all(place: Place, wanted: Sequence[str]) -> list[Case]:
         return [row for row in some if row.key.startswith(tuple(wanted))]
 
     return [
-        *_side_by_side(place, chosen(rows.ROWS), at_once=12),
+        *_side_by_side(place, chosen(rows.ROWS), at_once=7),
         *_side_by_side(place, chosen(rows.ASKING), at_once=1),
         *_while_stopped(place, chosen(rows.WHILE_API_SERVER_STOPPED), TASKS_API),
         *_while_stopped(place, chosen(rows.WHILE_SCHEDULER_STOPPED), SCHEDULER),

@@ -1,0 +1,107 @@
+"""The page docs/kill-matrix.md: the figures of each Airflow version, kept beside it as JSON, as Markdown tables.
+
+The JSON is what is stored: a run replaces its own version's figures in it, and the page is written anew from all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.matrix import Record, Row
+
+__all__ = ["page", "store"]
+
+_HEAD = """# The kill matrix
+
+Each row is a way for a task to end badly, and an owner of Earth Engine operations. `make kill-matrix` lets each happen
+on a real Airflow (scheduler with LocalExecutor, triggerer, DAG processor, two API servers, SQLite) and writes this
+page. What is told of operations and requests was read from the [emulator](emulator.md), not from Airflow.
+
+A row passes when every operation that the owner has was asked to cancel within the bound and ended CANCELLED, when
+the log of who asked names each of them with its outcome, and when no other operation was asked: a sibling task's,
+another run's, a later try's. Where nothing is to be cancelled it passes when nothing was, and the wait ended as it
+should within the bound.
+
+- first, last: seconds from the event until the first and until the last of the operations was asked to cancel. An
+  event that is a limit (a timeout) is the moment in which the limit was over.
+- sent: requests to cancel, repetitions counted, for so many operations.
+- who: where the log is that names the operations and their outcomes. `worker` is the process of the task itself;
+  another task or try is named.
+
+A task's heartbeat was set to {heartbeat} s, for which Airflow's default is 5 s; a task counts as lost after
+{timeout} s without one, for which it is 300 s. The bounds are for these settings.
+"""
+
+_COLUMNS = (
+    "| # | owner | event | who asked | first | last | sent | bound | result |\n|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def store(file: Path, version: str, rows: Sequence[Row], records: Mapping[str, Record], *, seconds: float) -> None:
+    """Put the figures of one version into the JSON file.
+
+    :param file: the file.
+    :param version: Airflow's.
+    :param rows: all rows, in order.
+    :param records: what was seen of each.
+    :param seconds: how long the suite took.
+    """
+    figures = [_told(row) | records[row.key].to_dict() for row in rows if row.key in records]
+    known = json.loads(file.read_text()) if file.exists() else {}
+    known[version] = {"seconds": round(seconds), "rows": figures}
+    file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def page(known: Mapping[str, Any], *, heartbeat: float, timeout: float) -> str:
+    """The page, of what the JSON file holds.
+
+    :param known: the figures by version.
+    :param heartbeat: seconds between a task's heartbeats.
+    :param timeout: seconds without one after which it counts as lost.
+    """
+    parts = [_HEAD.format(heartbeat=heartbeat, timeout=timeout)]
+    for version in sorted(known, key=_sortable, reverse=True):
+        figures = known[version]
+        passed = sum(row["passed"] for row in figures["rows"])
+        parts.append(
+            f"## Airflow {version}\n\n{passed} of {len(figures['rows'])} rows pass; the suite took"
+            f" {figures['seconds']} s.\n\n{_COLUMNS}" + "".join(map(_line, figures["rows"]))
+        )
+    return "\n".join(parts)
+
+
+def _told(row: Row) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "owner": row.owner,
+        "event": row.event,
+        "bound": row.bound.seconds,
+        "because": row.bound.because,
+        "cancelled": row.cancelled,
+    }
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    cells = (
+        row["number"],
+        row["owner"],
+        row["event"],
+        ", ".join(row["who"]) if row["cancelled"] else "nobody is to",
+        _seconds(row["first"]),
+        _seconds(row["last"]),
+        f"{row['sent']} for {row['owned']}",
+        f"{row['bound']:g} s: {row['because']}",
+        "passes" if row["passed"] else "**fails**: " + "; ".join(row["problems"]),
+    )
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _sortable(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
