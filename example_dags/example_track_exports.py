@@ -28,7 +28,7 @@ with DAG("example_track_exports", schedule=None):
         operations="{{ ti.xcom_pull(task_ids='export', key='earthengine_operations') }}",
         if_empty="ignore",  # the export may die before its first start
         deferrable=True,
-        poke_interval=2,
+        poke_interval=10,
         timeout=300,
     )
     # A teardown runs however the export ended, and leaves the run's state to the export.

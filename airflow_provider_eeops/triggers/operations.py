@@ -43,7 +43,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     :param operations: operation names.
     :param earthengine_conn_id: id of the connection.
     :param impersonation_chain: service account to impersonate, or a chain of them. Default: the connection's.
-    :param poll_interval: seconds between polls.
+    :param poll_interval: seconds between polls, and before the first, as who defers has just asked.
     :param deadline: seconds since the epoch at which the wait ends; None for no limit.
     :param accepted_states: terminal states that do not end the wait at once. Default: all.
     :param poll_failure_limit: polls that may fail in a row before the wait ends.
@@ -127,13 +127,14 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             await hook.load()
             client = await asyncio.to_thread(hook.get_conn)
             while True:
+                # First this: who deferred has just asked, and Airflow fails a task that resumes before its scheduler
+                # noticed that it deferred ("finished with state success, but the state attribute is queued").
+                await asyncio.sleep(watch.wait_before_poll(now=time.time(), poll_interval=self.poll_interval))
                 changed = await asyncio.to_thread(poll, client, watch, max_concurrency=self.max_concurrency)
                 log_poll(self.log, watch, changed)
-                now = time.time()
-                verdict = watch.verdict(now=now)
+                verdict = watch.verdict(now=time.time())
                 if verdict is not Verdict.WAITING:
                     return verdict
-                await asyncio.sleep(watch.wait_before_poll(now=now, poll_interval=self.poll_interval))
 
     async def on_kill(self) -> None:
         """Request cancellation of what is not confirmed, if nobody owns it any more.

@@ -120,7 +120,7 @@ def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator) -> None:
     name = emulator.add_operation()
 
     async def run() -> None:
-        waiting = asyncio.ensure_future(anext(trigger(name, poll_interval=100).run()))
+        waiting = asyncio.ensure_future(anext(trigger(name).run()))
         while emulator.count("get") == 0:
             await asyncio.sleep(0.01)
         waiting.cancel()
@@ -196,7 +196,7 @@ def test_a_task_that_was_ended_has_its_operations_cancelled(emulator: Emulator, 
 @pytest.mark.usefixtures("run")
 def test_only_what_is_not_confirmed_is_asked_to_cancel(emulator: Emulator) -> None:
     running, ended = emulator.add_operation(), emulator.add_operation(finished=True)
-    waiting = placed(trigger(running, ended, poll_interval=100))
+    waiting = placed(trigger(running, ended))
 
     async def go() -> None:
         polling = asyncio.ensure_future(anext(waiting.run()))
@@ -289,7 +289,7 @@ def test_before_airflow_3_3_the_cancellation_of_the_trigger_is_the_kill(
 ) -> None:
     monkeypatch.setattr(module, "TRIGGERS_HAVE_ON_KILL", False)
     name = emulator.add_operation()
-    waiting = placed(trigger(name, poll_interval=100))
+    waiting = placed(trigger(name))
 
     async def go() -> None:
         polling = asyncio.ensure_future(anext(waiting.run()))
