@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help setup demo standalone test check lint types unit integration kill-matrix docs format constraints clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(INSTALLED) ## Make .venv with everything the other targets need
 
@@ -24,9 +24,20 @@ demo: setup ## Run the main job on a real Airflow and the emulator
 standalone: setup ## Leave Airflow's UI and the emulator up to explore
 	$(BIN)/python -m tests.support.standalone
 
-test: lint types ## Everything: lint, types, unit, integration, examples, wheel; coverage of at least 95 %
+test: lint types ## Everything: lint, types, unit, integration, examples, wheel, kill matrix; coverage of at least 95 %
 	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
+	$(BIN)/python -m pytest tests/e2e
+
+# AIRFLOW=3.2.2 takes that version, in an environment of its own, and adds its figures to the page.
+MATRIX := $(if $(AIRFLOW),.cache/airflow-$(AIRFLOW),$(VENV))
+
+kill-matrix: setup ## Let tasks end badly in every way on a real Airflow; write docs/kill-matrix.md
+ifdef AIRFLOW
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(MATRIX)
+	$(BIN)/uv pip install --quiet --python $(MATRIX)/bin/python --editable '.[emulator]' --group test 'apache-airflow==$(AIRFLOW)'
+endif
+	$(MATRIX)/bin/python -m pytest tests/e2e --kill-matrix=docs/kill-matrix.md
 
 check: lint types unit ## The fast inner loop
 

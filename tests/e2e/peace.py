@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
 
+from tests.e2e.cases import Case
 from tests.e2e.observing import Observer
 from tests.e2e.place import Place
 from tests.e2e.starting import add_operation
 
-__all__ = ["start_in_peace", "touched_in_peace"]
+__all__ = ["InPeace", "touched_in_peace"]
 
 PEACE = "peace-"
 """How the descriptions of their operations begin."""
@@ -20,19 +21,30 @@ _LIMITED = ("timeout", "polls_fail")
 """DAGs whose waits have a limit: they are given operations that end before it."""
 
 
-def start_in_peace(place: Place, dags: Iterable[str]) -> None:
-    """Start a run of each DAG in which a Python task succeeds, and a sensor waits.
+class InPeace:
+    """Starts them.
 
     :param place: where.
-    :param dags: which.
     """
-    for dag in sorted(dags):
-        if any(word in dag for word in _NOT):
-            continue
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._begun: set[str] = set()
+        self._lock = threading.Lock()
+
+    def start_beside(self, case: Case) -> None:
+        """Start a run of the case's DAG, if there is none yet, in which a Python task succeeds, and a sensor waits."""
+        dag = case.row.dag
+        self._place.require_dag(dag)
+        with self._lock:
+            if dag in self._begun or any(word in dag for word in _NOT):
+                return
+            self._begun.add(dag)
         soon = {"run_seconds": 3} if any(word in dag for word in _LIMITED) else {}
-        names = [add_operation(place.emulator.base_url, f"{PEACE}{dag}/given/{number}", **soon) for number in range(2)]
+        url = self._place.emulator.base_url
+        names = [add_operation(url, f"{PEACE}{dag}/given/{number}", **soon) for number in range(2)]
         conf = {"row": f"{PEACE}{dag}", "run": "peace", "do": "succeed", "operations": names}
-        place.airflow.trigger(dag, conf)
+        self._place.airflow.trigger(dag, conf)
 
 
 def touched_in_peace(observer: Observer) -> list[str]:

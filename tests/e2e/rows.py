@@ -286,19 +286,19 @@ WHILE_SCHEDULER_STOPPED = [
 WITHOUT_TRIGGERER = [
     Row(
         *("9a", DEFERRED, "triggerer SIGTERM, started again", "deferred", events.triggerer_terminated, REGAINED),
-        operation={"run_seconds": 90},
+        operation={"run_seconds": 65},
         cancelled=False,
         ends="success",
     ),
     Row(
         *("9b", DEFERRED, "triggerer SIGKILL, started again", "deferred", events.triggerer_killed, REGAINED),
-        operation={"run_seconds": 90},
+        operation={"run_seconds": 65},
         cancelled=False,
         ends="success",
     ),
     Row(
         *("9c", DEFERRED, "trigger moved to another triggerer", "deferred", events.trigger_moved, REGAINED),
-        operation={"run_seconds": 90},
+        operation={"run_seconds": 65},
         cancelled=False,
         ends="success",
     ),

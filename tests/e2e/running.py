@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.e2e import rows
 from tests.e2e.cases import Case
 from tests.e2e.matrix import Row
-from tests.e2e.peace import start_in_peace
+from tests.e2e.peace import InPeace
 from tests.e2e.place import Place
 from tests.support.airflow_parts import SCHEDULER, TASKS_API
 
@@ -46,9 +46,9 @@ def _side_by_side(place: Place, rows: Sequence[Row], *, at_once: int) -> list[Ca
     :param rows: which.
     :param at_once: how many, so that the machine is not what is measured.
     """
-    cases = [Case(row, place) for row in rows]
-    start_in_peace(place, {row.dag for row in rows})
-    _do(cases, Case.prepare, Case.strike, Case.judge_requests, Case.judge_end, at_once=at_once)
+    cases = [Case(row, place) for row in sorted(rows, key=lambda row: -row.bound.seconds)]  # the longest first
+    in_peace = InPeace(place)
+    _do(cases, in_peace.start_beside, Case.prepare, Case.strike, Case.judge_requests, Case.judge_end, at_once=at_once)
     return cases
 
 
