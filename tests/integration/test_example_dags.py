@@ -112,3 +112,41 @@ def test_example_track_exports(
     log = airflow.log("example_track_exports", run_id, "export")
     for operation in emulator_process.operations("track-exports"):
         assert f"{operation['name']}: cancel requested" in log
+
+
+def test_example_dag_callback(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+    run_id = runs["example_dag_callback"]
+    tracked = ("example_dag_callback", run_id, "export", "earthengine_operations")
+    wait_until("the export", lambda: bool(airflow.xcom(*tracked)), seconds=120)
+    pid = airflow.task_pid("example_dag_callback", run_id, "export")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)  # as the out-of-memory killer does: no callback of the task is called
+    assert airflow.wait_for_run("example_dag_callback", run_id) == "failed"
+    wait_until(
+        "the DAG processor to call back",
+        lambda: [op["cancelRequested"] for op in emulator_process.operations("dag-callback")] == [True],
+        seconds=60,
+    )
+
+
+def test_example_retry_callback(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_retry_callback"]
+    assert airflow.wait_for_run("example_retry_callback", run_id) == "failed"
+    operations = emulator_process.operations("retry-callback")
+    assert [op["cancelRequested"] for op in operations] == [True, True], "each try's"
+    log = airflow.log("example_retry_callback", run_id, "export")
+    for operation in operations:
+        assert f"{operation['name']}: cancel requested" in log
+
+
+def test_example_deadline(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+    run_id = runs["example_deadline"]
+    assert airflow.wait_for_run("example_deadline", run_id) == "failed"
+    *before, last = emulator_process.operations("deadline")
+    assert last["state"] == "CANCELLED"
+    assert {op["state"] for op in before} <= {"SUCCEEDED"}
+    assert f"the export of {last['description'].removeprefix('deadline-')} was not completed" in airflow.log(
+        "example_deadline", run_id, "export"
+    )

@@ -61,7 +61,7 @@ def test_states_of_all_tasks_and_of_some(supervisor: FakeSupervisor) -> None:
 
 def test_an_airflow_that_cannot_be_asked_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "airflow.sdk.execution_time.task_runner", None)
-    with pytest.raises(EarthEngineError, match="Airflow before 3.0 has no way .*: give operations"):
+    with pytest.raises(EarthEngineError, match=r"Airflow before 3.0 has no way .*: give operations"):
         task_states(RUN)
 
 
