@@ -107,8 +107,14 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
         one = copy(self)
         in_worker = len(args) == 1 and "exception" in args[0]
         seconds = _WORKER_SECONDS if in_worker else _ELSEWHERE_SECONDS
-        if not _ends_within(seconds, lambda: one._call(*args)):  # noqa: SLF001 - it is this very class
-            self._gave_up(seconds)
+        try:
+            if not _ends_within(seconds, lambda: one._call(*args)):  # noqa: SLF001 - it is this very class
+                self._gave_up(seconds)
+        except _StillWaitingError:
+            self.log.error(  # noqa: TRY400 - there is nothing to trace
+                "No cancellation could be requested: an earlier callback in this process still waits for Airflow's"
+                " answer, and this one would wait behind it."
+            )
 
     def _call(self, *args: Any) -> None:
         try:
@@ -156,8 +162,9 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
 
     def _gave_up(self, seconds: float) -> None:
         self.log.error(
-            "Not done after %g s, and not waited for any longer. The lines above are all that is known; cancel what"
-            " they do not name in a task with the trigger rule all_done.",
+            "Not done after %g s, and not waited for any longer: Airflow does not answer, or a template asks for what"
+            " is never answered here, such as xcom_push. The lines above are all that is known; cancel what they do"
+            " not name in a task with the trigger rule all_done.",
             seconds,
         )
 
@@ -303,8 +310,20 @@ def _named(things: Sequence[object]) -> str:
     return ", ".join(map(str, things[:_NAMED])) + more
 
 
+class _StillWaitingError(Exception):
+    """An earlier call was left behind and has not ended: it holds the line to Airflow."""
+
+
+_left_behind: list[threading.Thread] = []
+
+
 def _ends_within(seconds: float, call: Callable[[], None]) -> bool:
-    """Whether a call ends in time. One that does not is left behind: Airflow may never answer what it asked."""
+    """Whether a call ends in time. One that does not is left behind: Airflow may never answer what it asked.
+
+    :raises _StillWaitingError: it would wait behind such a call.
+    """
+    if any(thread.is_alive() for thread in _left_behind):
+        raise _StillWaitingError
     thread = threading.Thread(target=contextvars.copy_context().run, args=(call,), name="eeops-callback", daemon=True)
     try:
         thread.start()
@@ -312,4 +331,6 @@ def _ends_within(seconds: float, call: Callable[[], None]) -> bool:
         call()
         return True
     thread.join(seconds)
+    if thread.is_alive():
+        _left_behind.append(thread)
     return not thread.is_alive()
