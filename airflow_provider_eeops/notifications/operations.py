@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
-from airflow_provider_eeops.api.cancelling import cancel_in_haste
+from airflow_provider_eeops.api.cancelling import cancel_in_haste, invalid_results
 from airflow_provider_eeops.api.models import counted
 from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.callbacks import (
@@ -176,9 +176,13 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
         )
 
     def _cancel(self, hook: EarthEngineOperationsHook, context: Context) -> None:
+        _ = hook.settings  # without the connection nothing can be requested, so nothing need be read
         parsed, source = self._find(hook, context)
-        if not parsed.names and not parsed.invalid:
-            self.log.warning("No operation to cancel: %s.", source)
+        if not parsed.names:
+            for result in invalid_results(parsed.invalid):
+                self.log.error("%s", result)
+            if not parsed.invalid:
+                self.log.warning("No operation to cancel: %s.", source)
             return
         cancel_in_haste(
             hook.get_conn(), parsed.names, invalid=parsed.invalid, log=self.log, because="The callback was called."

@@ -375,6 +375,26 @@ def test_operations_and_tasks_are_not_both_taken() -> None:
 # Bad input, and what never answers
 
 
+def test_rubbish_alone_is_named_and_nothing_is_sent(
+    emulator: Emulator, supervisor: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor.add("export", "failed", ["rub bish"])
+    EarthEngineCancelOperationsNotifier()(of_dag())
+    out = capsys.readouterr().out
+    assert "'rub bish' is not an operation name" in out
+    assert "Requesting" not in out
+    assert emulator.requests == []
+
+
+def test_without_the_connection_nothing_is_read(supervisor: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    supervisor.add("export", "failed", ["projects/one/operations/A"])
+    EarthEngineCancelOperationsNotifier(earthengine_conn_id="nope")(of_dag())
+    out = capsys.readouterr().out
+    assert "No cancellation could be requested" in out
+    assert "The conn_id `nope` isn't defined" in out
+    assert not any(isinstance(message, GetXCom) for message in supervisor.asked)
+
+
 def test_rubbish_stops_no_valid_name(
     emulator: Emulator,
     supervisor: FakeSupervisor,
