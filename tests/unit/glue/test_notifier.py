@@ -199,17 +199,18 @@ def test_a_later_try_is_left_alone(
 
 
 def test_the_state_is_read_after_the_names(
-    emulator: Emulator, context: Context, ti: FakeTaskInstance, supervisor: FakeSupervisor
+    emulator: Emulator,
+    context: Context,
+    ti: FakeTaskInstance,
+    supervisor: FakeSupervisor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    name = emulator.add_operation()
-    ti.xcom_push("earthengine_operations", [name])
+    def pull(**_which: Any) -> list[str]:
+        supervisor.states["export", -1] = "running"  # the next try starts, and records at once
+        return [emulator.add_operation()]
 
-    def the_next_try_starts(message: Any) -> None:
-        if isinstance(message, GetTaskStates):
-            ti.xcom_push("earthengine_operations", [])  # too late to be seen, as the names were read
-            supervisor.states["export", -1] = "running"
-
-    supervisor.before = the_next_try_starts
+    monkeypatch.setattr(ti, "xcom_pull", pull)
+    supervisor.states["export", -1] = "up_for_retry"
     EarthEngineCancelOperationsNotifier()(context)
     assert emulator.requests == []
 
@@ -273,9 +274,10 @@ def test_of_a_dag_what_tasks_recorded_that_did_not_succeed(
     supervisor.add("never_ran", "upstream_failed")
     EarthEngineCancelOperationsNotifier()(of_dag())
     assert requested(emulator) == {failed, mapped, skipped}
-    assert "Left alone: 1 operation of task cleared, whose state is running, so that a later try may" in (
-        capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "Left alone: 1 operation of task cleared, whose state is running, so that a later try may" in out
+    assert healthy not in out
+    assert sibling not in out
 
 
 def test_of_a_dag_with_its_last_task_instance_in_the_context(
