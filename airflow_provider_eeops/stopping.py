@@ -1,10 +1,26 @@
-"""A wait that a kill ends: SIGTERM raises nothing in a task of Airflow 3, it only calls ``on_kill``."""
+"""What ends a wait early: a kill, which in a task of Airflow 3 only calls ``on_kill``, and ``execution_timeout``."""
 
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Stop"]
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+__all__ = ["Stop", "execution_deadline"]
+
+
+def execution_deadline(context: Context) -> float | None:
+    """Seconds since the epoch at which ``execution_timeout`` is over; Airflow does not look while a task is deferred.
+
+    :param context: the task's context.
+    """
+    ti: Any = context["ti"]
+    execution_timeout = getattr(ti.task, "execution_timeout", None)
+    if execution_timeout is None or ti.start_date is None:
+        return None
+    return float(ti.start_date.timestamp() + execution_timeout.total_seconds())
 
 
 class Stop:

@@ -4,41 +4,49 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred, get_current_context
 
-from airflow_provider_eeops.api.cancelling import cancel_in_haste
-from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
-from airflow_provider_eeops.api.models import Report, counted
+from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
+from airflow_provider_eeops.api.client import EarthEngineOperationsClient
+from airflow_provider_eeops.api.models import Report, counted, listing
+from airflow_provider_eeops.api.names import is_ee_task
 from airflow_provider_eeops.api.policies import SETTLED
-from airflow_provider_eeops.exceptions import TaskKilledError
+from airflow_provider_eeops.exceptions import InvalidInputError, TaskKilledError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
-from airflow_provider_eeops.xcom import push_operations
+from airflow_provider_eeops.killing import KillCanceller, Sending, wait_until_sent
+from airflow_provider_eeops.retained import RetainedOperations
+from airflow_provider_eeops.xcom import pull_own, push_operations
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 __all__ = ["OperationTracker", "track_operations"]
 
 log = logging.getLogger(__name__)
 
-_SENT_SECONDS = 2.0
-"""How long the signal handler waits for the requests to be sent: they may need a lock that only its return frees."""
+_START_SECONDS = 10.0
+"""How long a task that ends by an exception waits for the answer to a start that is under way."""
 
-_LOG_SECONDS = 0.5
-"""How long it waits for their outcomes to be logged."""
+
+_LEFTOVERS_SECONDS = 60.0
+"""How long a try spends on what an earlier one left, before it goes on."""
 
 
 class _Record:
     """What one task instance recorded, over all its blocks, and the blocks that are open.
 
-    :param ti: the task instance.
+    :param context: the task's context.
     """
 
-    def __init__(self, ti: Any) -> None:
-        self.ti = ti
+    def __init__(self, context: Context) -> None:
+        self.ti: Any = context["ti"]
+        self.retained = RetainedOperations(context.get("task_state_store"), try_number=self.ti.try_number)
         self.names: dict[str, None] = {}
+        self.is_resumed = False
         self.killed = False
         self._open: list[OperationTracker] = []
         self._lock = threading.Lock()
@@ -62,22 +70,27 @@ class _Record:
                     if self._own_on_kill is not None:
                         self.ti.task.on_kill = self._own_on_kill
 
+    def resume(self, hook: EarthEngineOperationsHook) -> None:
+        """Go on from what this try recorded before it deferred, if it did.
+
+        :param hook: reads names.
+        """
+        if not self.is_resumed:
+            self.is_resumed = True
+            self.names.update(dict.fromkeys(hook.parse(pull_own(self.ti), accept_ids=False).names))
+
     def push(self, names: Sequence[str] = ()) -> None:
         """Add names to what the task recorded, in XCom too."""
         self.names.update(dict.fromkeys(names))
         push_operations(self.ti, list(self.names))
+        if self.names:
+            self.retained.keep(list(self.names))
 
     def _on_kill(self) -> None:
         """Run in a signal handler: the lock is not taken, as its holder may be the thread that was interrupted."""
         self.killed = True
         try:
-            sent = [tracker.start_cancelling() for tracker in self._open if tracker.names]
-            until = time.monotonic() + _SENT_SECONDS
-            for event, _ in sent:
-                event.wait(max(0.0, until - time.monotonic()))
-            until = time.monotonic() + _LOG_SECONDS
-            for _, sender in sent:
-                sender.join(max(0.0, until - time.monotonic()))
+            wait_until_sent([tracker.start_cancelling() for tracker in self._open if tracker.owns_any])
         except RuntimeError:  # no thread can be started: the block still cancels when it ends
             log.exception("No thread to request cancellation from.")
         finally:
@@ -90,12 +103,36 @@ class _Record:
 _record: _Record | None = None
 
 
-def _record_of(ti: Any) -> _Record:
+def _record_of(context: Context) -> _Record:
     """One record a task instance; a process runs one after the other, if more than one at all."""
     global _record  # noqa: PLW0603 - the blocks of one task share it, however they are nested
-    if _record is None or _record.ti is not ti:
-        _record = _Record(ti)
+    if _record is None or _record.ti is not context["ti"]:
+        _record = _Record(context)
     return _record
+
+
+class _Start:
+    """A start in a thread of its own, so that a timeout or a kill cannot lose its answer.
+
+    :param start: starts an operation.
+    :param then: records it; called as soon as it has started.
+    """
+
+    def __init__(self, start: Callable[[], object], then: Callable[[], object]) -> None:
+        self.error: BaseException | None = None
+        self.answered = threading.Event()  # Thread.join() takes the thread for ended once an exception interrupted it
+        self._start = start
+        self._then = then
+        threading.Thread(target=self._run, name="eeops-start", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._start()
+            self._then()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked for the start
+            self.error = error
+        finally:
+            self.answered.set()
 
 
 class OperationTracker:
@@ -109,22 +146,45 @@ class OperationTracker:
         self.hook = hook
         self._record = record
         self._names: dict[str, None] = {}
-        self._settled: set[str] = set()  # what the kill has asked for already
+        self._starts: list[_Start] = []
         self._client: EarthEngineOperationsClient | None = None
-        self._kill_client: EarthEngineOperationsClient | None = None
+        self._killing: KillCanceller | None = None
 
     def prepare(self) -> None:
-        """Make the clients: a dying task can ask Airflow for nothing.
-
-        The second shares no lock with the first, as a signal may come while this thread holds one.
-        """
+        """Make the clients: a dying task can ask Airflow for nothing."""
         self._client = self.hook.get_conn()
-        self._kill_client = connect(self.hook.settings, self.hook.credentials)
+        self._killing = KillCanceller(self.hook)
 
     @property
     def names(self) -> list[str]:
         """Names of the operations recorded in this block so far, in order."""
         return list(self._names)
+
+    @property
+    def owns_any(self) -> bool:
+        """Whether an operation is recorded, or about to be."""
+        return bool(self._names or self._starts)
+
+    def start(self, task: Any) -> str:
+        """Start an operation and record it in one step; return its name.
+
+        A timeout or a kill that comes while Earth Engine is asked does not lose the answer: the operation is recorded
+        all the same, and its cancellation requested.
+
+        :param task: an ``ee.batch.Task`` that was not started.
+        :raises InvalidInputError: it is nothing that can be started.
+        :raises TaskKilledError: the task was asked to stop.
+        """
+        if not is_ee_task(task):
+            raise InvalidInputError(f"tracker.start needs an ee.batch.Task, not a {type(task).__name__}")
+        self.check_not_killed()
+        start = _Start(task.start, lambda: self._names.update(dict.fromkeys(self.hook.parse(task).names)))
+        self._starts.append(start)
+        start.answered.wait()
+        self._starts.remove(start)
+        if start.error is not None:
+            raise start.error
+        return self.add(task)[0]
 
     def add(self, *operations: Any) -> list[str]:
         """Record operations that were just started, in XCom under ``earthengine_operations``; return their names.
@@ -160,52 +220,45 @@ class OperationTracker:
 
         :param because: what happened, to begin the log with.
         """
-        names = [name for name in self._names if name not in self._settled]
+        self._wait_for_starts()
+        settled = frozenset[str]() if self._killing is None else self._killing.settled
+        names = [name for name in self._names if name not in settled]
         if self._client is None or not names:
             return Report()
         return cancel_in_haste(self._client, names, log=log, because=because)
 
-    def start_cancelling(self) -> tuple[threading.Event, threading.Thread]:
-        """Request cancellation from another thread, as a signal may come while this one holds any lock.
+    def start_cancelling(self) -> Sending:
+        """Request cancellation from another thread, as a signal may come while this one holds any lock."""
+        if self._killing is None:
+            raise RuntimeError("the tracker was not prepared")
+        known = self.names
+        return self._killing.start(known, late=lambda: self._late_names(known))
 
-        :return: what is set when the requests are sent, and the thread, which logs then.
-        """
-        sent = threading.Event()
-        sender = threading.Thread(target=self._send, args=(sent,), name="eeops-kill", daemon=True)
-        sender.start()
-        return sent, sender
-
-    def _send(self, sent: threading.Event) -> None:
-        lines = _Lines()
-        try:
-            if self._kill_client is not None:
-                report = cancel_in_haste(self._kill_client, self.names, log=lines, because="The task is being killed.")
-                self._settled.update(result.name for result in report.having(*SETTLED))
-        finally:
-            sent.set()
-            lines.replay()
+    def cancel_leftovers(self) -> None:
+        """Request cancellation of what an earlier try of this task left: it died without being able to."""
+        names = self._record.retained.of_earlier_tries
+        if self._client is None or not names:
+            return
+        log.info("Requesting cancellation of %s that an earlier try recorded.", counted(len(names)))
+        report = cancel_operations(self._client, names, until=self._client.clock.monotonic() + _LEFTOVERS_SECONDS)
+        failed = [result for result in report.results if result.outcome not in SETTLED]
+        log.log(logging.ERROR if failed else logging.INFO, "%s\n%s", report.summary, listing(report.results))
+        self._record.retained.drop([result.name for result in report.having(*SETTLED)])
 
     def close(self) -> None:
         """Close the connections that were kept for a kill."""
-        if self._kill_client is not None:
-            self._kill_client.close()
+        if self._killing is not None:
+            self._killing.close()
 
+    def _late_names(self, known: Sequence[str]) -> Iterator[str]:
+        """Names that the starts under way add to the known ones, as they are answered."""
+        self._wait_for_starts()
+        yield from (name for name in self.names if name not in known)
 
-class _Lines:
-    """Keeps log lines until they can be written."""
-
-    def __init__(self) -> None:
-        self._lines: list[tuple[int, str, tuple[Any, ...]]] = []
-
-    def info(self, message: str, /, *args: Any) -> None:
-        self._lines.append((logging.INFO, message, args))
-
-    def error(self, message: str, /, *args: Any) -> None:
-        self._lines.append((logging.ERROR, message, args))
-
-    def replay(self) -> None:
-        for level, message, args in self._lines:
-            log.log(level, message, *args)
+    def _wait_for_starts(self) -> None:
+        for start in list(self._starts):
+            if not start.answered.wait(_START_SECONDS):
+                log.error("A start had no answer in %g s: it may have started an operation.", _START_SECONDS)
 
 
 @contextmanager
@@ -225,8 +278,7 @@ def track_operations(
 
         with track_operations() as tracker:
             task = ee.batch.Export.image.toCloudStorage(...)
-            task.start()
-            tracker.add(task)
+            tracker.start(task)
             ...
 
     :param earthengine_conn_id: id of the connection.
@@ -234,23 +286,25 @@ def track_operations(
     :param impersonation_chain: service account to impersonate, or a chain of them. Default: the connection's.
     :raises RuntimeError: no task is running here.
     """
-    ti = _running_task()
+    context = _running_context()
     with EarthEngineOperationsHook(
         earthengine_conn_id, project_id=project_id, impersonation_chain=impersonation_chain
     ) as hook:
-        record = _record_of(ti)
+        record = _record_of(context)
         tracker = OperationTracker(hook, record)
         try:
             with closing(tracker), record.opened(tracker):
                 tracker.prepare()
+                record.resume(hook)
                 record.push()  # says that this task tracks, so that a cleanup reads nothing else from it
                 tracker.check_not_killed()
+                tracker.cancel_leftovers()
                 yield tracker
             tracker.check_not_killed()
         except TaskDeferred:
             raise
         except BaseException as error:  # AirflowTaskTimeout is no Exception
-            if tracker.names:
+            if tracker.owns_any:
                 try:
                     tracker.cancel(because=f"{type(error).__name__} left the block.")
                 except Exception:  # it must not hide why the task died
@@ -258,8 +312,8 @@ def track_operations(
             raise
 
 
-def _running_task() -> Any:
+def _running_context() -> Context:
     try:
-        return get_current_context()["ti"]
+        return get_current_context()
     except (RuntimeError, AirflowException) as error:
         raise RuntimeError("track_operations works in a running Airflow task only: call it inside a task") from error

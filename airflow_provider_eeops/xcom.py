@@ -25,6 +25,7 @@ __all__ = [
     "pull_own",
     "pull_recorded",
     "push_operations",
+    "push_owned",
     "push_report",
     "task_states",
     "unknown_task",
@@ -46,6 +47,19 @@ def push_operations(ti: Any, names: Sequence[str]) -> None:
     :param names: operation names.
     """
     ti.xcom_push(key=OPERATIONS_KEY, value=list(names))
+
+
+def push_owned(context: Context, names: Sequence[str]) -> None:
+    """Push the operations that a waiting task owns, for callbacks, cleanups, and as proof of whose they are.
+
+    A task that was told ``do_xcom_push=False`` pushes none.
+
+    :param context: the task's context.
+    :param names: operation names.
+    """
+    ti: Any = context["ti"]
+    if getattr(ti.task, "do_xcom_push", True):
+        push_operations(ti, names)
 
 
 def push_report(context: Context, report: Report) -> None:

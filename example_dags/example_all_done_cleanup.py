@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import sleep
 
 from airflow.sdk import DAG, task
-from exports import start_export
+from exports import new_export
 
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
 from airflow_provider_eeops.tracking import track_operations
@@ -16,9 +16,9 @@ with DAG("example_all_done_cleanup", schedule=None):
     @task
     def export() -> None:
         with track_operations() as tracker:
-            started = start_export("all-done-cleanup")
-            tracker.add(started)
-            while started.active():
+            exported = new_export("all-done-cleanup")
+            tracker.start(exported)
+            while exported.active():
                 sleep(2)
 
     cancel = EarthEngineCancelOperationsOperator(

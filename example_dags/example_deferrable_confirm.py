@@ -17,6 +17,6 @@ with DAG("example_deferrable_confirm", schedule=None):
         return [start_export(f"deferrable-confirm-{year}").status() for year in (2024, 2025)]
 
     EarthEngineCancelOperationsOperator(
-        task_id="cancel", operations=export(), deferrable=True, timeout=600, poll_interval=2
+        task_id="cancel", operations=export(), deferrable=True, timeout=600, poll_interval=10
     )
 # [END deferrable_confirm]

@@ -1,4 +1,4 @@
-"""Wait for exports to succeed, without holding a worker slot."""
+"""Wait for exports to succeed, without holding a worker slot; cancel them if the wait ends otherwise."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ with DAG("example_export_sensor", schedule=None):
         task_id="wait",
         operations=export(),
         accepted_states={"SUCCEEDED"},
-        mode="reschedule",
-        poke_interval=60,  # a rescheduled task that is due before the scheduler noticed its end is failed by Airflow
+        deferrable=True,
+        poke_interval=10,
         timeout=3600,
+        cancel_on_timeout=True,
     )
 # [END export_sensor]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from time import sleep
 
 from airflow.sdk import DAG, task
-from exports import start_export
+from exports import new_export
 
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
 from airflow_provider_eeops.tracking import track_operations
@@ -17,11 +17,10 @@ with DAG("example_track_exports", schedule=None):
     @task(execution_timeout=timedelta(seconds=15))
     def export() -> None:
         with track_operations() as tracker:
-            started = []
-            for year in range(2020, 2025):
-                started.append(start_export(f"track-exports-{year}"))
-                tracker.add(started[-1])
-            while any(each.active() for each in started):
+            exports = [new_export(f"track-exports-{year}") for year in range(2020, 2025)]
+            for each in exports:
+                tracker.start(each)
+            while any(each.active() for each in exports):
                 sleep(2)
 
     confirm = EarthEngineOperationsSensor(
@@ -29,7 +28,7 @@ with DAG("example_track_exports", schedule=None):
         operations="{{ ti.xcom_pull(task_ids='export', key='earthengine_operations') }}",
         if_empty="ignore",  # the export may die before its first start
         deferrable=True,
-        poke_interval=2,
+        poke_interval=10,
         timeout=300,
     )
     # A teardown runs however the export ended, and leaves the run's state to the export.

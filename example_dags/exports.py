@@ -1,4 +1,4 @@
-"""Starts the exports of the example DAGs with Google's own client (pip install earthengine-api)."""
+"""Makes the exports of the example DAGs with Google's own client (pip install earthengine-api)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 if TYPE_CHECKING:
     import ee
 
-__all__ = ["start_export"]
+__all__ = ["new_export", "start_export"]
 
 
-def start_export(description: str) -> ee.batch.Task:
-    """Start one export and return its Earth Engine task.
+def new_export(description: str) -> ee.batch.Task:
+    """Make an export, as an Earth Engine task that is not started yet.
 
     :param description: what Earth Engine's task list shows.
     """
@@ -21,12 +21,20 @@ def start_export(description: str) -> ee.batch.Task:
 
     hook = EarthEngineOperationsHook()
     ee.Initialize(hook.credentials, project=hook.project_id, url=hook.base_url)
-    task = ee.batch.Export.image.toCloudStorage(
+    return ee.batch.Export.image.toCloudStorage(
         image=ee.Image.constant(1),
         description=description,
         bucket="example-bucket",
         region=ee.Geometry.Rectangle([7.0, 46.0, 7.1, 46.1]),
         scale=100,
     )
+
+
+def start_export(description: str) -> ee.batch.Task:
+    """Make an export and start it.
+
+    :param description: what Earth Engine's task list shows.
+    """
+    task = new_export(description)
     task.start()
     return task

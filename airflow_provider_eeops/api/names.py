@@ -21,6 +21,7 @@ __all__ = [
     "check_operation_name",
     "check_project_allowed",
     "check_project_id",
+    "is_ee_task",
     "operation_id",
     "parse_operation_names",
     "project_of",
@@ -189,7 +190,7 @@ class _Parser:
             self._add(value.name)
         elif isinstance(value, Report):
             self._enter(value, [result.name for result in value.results if not _was_none(result.name, result.outcome)])
-        elif _is_ee_task(value):
+        elif is_ee_task(value):
             self._add(_name_of_ee_task(value))
         elif (items := _items(value)) is not None:
             self._enter(value, items)
@@ -292,7 +293,11 @@ def _literal(text: str) -> Any:
         ) from None
 
 
-def _is_ee_task(value: Any) -> bool:
+def is_ee_task(value: Any) -> bool:
+    """Whether a value is an ``ee.batch.Task``, told by its shape as Google's client is not imported here.
+
+    :param value: anything.
+    """
     return hasattr(value, "operation_name") and hasattr(value, "task_type")
 
 

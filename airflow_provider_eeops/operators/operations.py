@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, conf
 
 from airflow_provider_eeops.api.cancelling import cancel_operations, invalid_results
+from airflow_provider_eeops.api.deadlines import backstop, deadline_of
 from airflow_provider_eeops.api.models import OperationResult, Outcome, Report, counted, listing
 from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.api.policies import failed_to_cancel, nothing_was_left
@@ -18,10 +19,11 @@ from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.checks import require_choice, require_count, require_positive, seconds
 from airflow_provider_eeops.exceptions import CancellationFailedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
-from airflow_provider_eeops.stopping import Stop
-from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger, backstop, deadline_of
-from airflow_provider_eeops.xcom import RETURN_VALUE, pull_from_tasks, pull_own, push_report
+from airflow_provider_eeops.stopping import Stop, execution_deadline
+from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
+from airflow_provider_eeops.xcom import RETURN_VALUE, pull_from_tasks, pull_own, push_owned, push_report
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -54,6 +56,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
     :param timeout: seconds to wait, or a timedelta; then the task fails, listing what is not confirmed. None waits
         without a limit.
     :param poll_interval: seconds between polls while waiting.
+    :param cancel_on_kill: request cancellation again, of what is not confirmed yet, when the task is killed while it
+        waits.
     :param max_concurrency: requests at once.
     :param validate_only: log and return what would be cancelled; no request is made.
     :param if_finished: what to do about operations that finished first. ``ignore``: nothing; ``skip``: skip the task
@@ -85,6 +89,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         deferrable: bool | None = None,
         timeout: float | timedelta | None = 3600.0,
         poll_interval: float = 10.0,
+        cancel_on_kill: bool = True,
         max_concurrency: int = DEFAULT_CONCURRENCY,
         validate_only: bool = False,
         if_finished: Literal["ignore", "skip", "fail"] = "ignore",
@@ -112,12 +117,15 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         )
         self.timeout = seconds("timeout", timeout)
         self.poll_interval = require_positive("poll_interval", poll_interval)
+        self.cancel_on_kill = cancel_on_kill
         self.max_concurrency = require_count("max_concurrency", max_concurrency)
         self.validate_only = validate_only
         self.if_finished = require_choice("if_finished", if_finished, ("ignore", "skip", "fail"))
         self.if_not_found = require_choice("if_not_found", if_not_found, ("ignore", "fail"))
         self.if_empty = require_choice("if_empty", if_empty, ("ignore", "skip", "fail"))
         self._stop: Stop | None = None
+        self._killing: KillCanceller | None = None
+        self._watch: Watch | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel, and wait if asked to; return the report."""
@@ -130,7 +138,9 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             ) as hook:
                 return self._execute(context, hook)
         finally:
-            self._stop = None
+            if self._killing is not None:
+                self._killing.close()
+            self._stop = self._killing = self._watch = None
 
     def _execute(self, context: Context, hook: EarthEngineOperationsHook) -> dict[str, Any]:
         parsed = self._find(context, hook)
@@ -187,8 +197,11 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
     def _wait(
         self, context: Context, hook: EarthEngineOperationsHook, report: Report, names: tuple[str, ...]
     ) -> Report:
-        deadline = deadline_of(self.timeout, context, now=time.time(), deferred=self.deferrable)
+        limit = execution_deadline(context) if self.deferrable else None
+        deadline = deadline_of(self.timeout, now=time.time(), limit=limit)
         push_report(context, report)  # what was requested is known whatever happens to the wait
+        if self.cancel_on_kill:
+            push_owned(context, names)
         if self.deferrable:
             self.defer(
                 trigger=EarthEngineOperationsTrigger(
@@ -198,12 +211,16 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
                     poll_interval=self.poll_interval,
                     deadline=deadline,
                     max_concurrency=self.max_concurrency,
+                    cancel_on_kill=self.cancel_on_kill,
+                    upstream_task_ids=sorted(self.upstream_task_ids),
                 ),
                 method_name="execute_complete",
                 kwargs={"requested": report.to_dict()},
                 timeout=backstop(deadline, now=time.time()),
             )
-        watch = Watch(names, deadline=deadline)
+        self._watch = watch = Watch(names, deadline=deadline)
+        if self.cancel_on_kill:
+            self._killing = KillCanceller(hook)
         try:
             verdict = wait(
                 hook.get_conn(),
@@ -232,6 +249,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         """Stop waiting. Requests to cancel go on while the process lives: they are what the task is for."""
         if self._stop is not None:
             self._stop.request()
+        if self._killing is not None and self._watch is not None:
+            self._killing.cancel(self._watch.pending)
 
     def execute_complete(
         self, context: Context, event: dict[str, Any], requested: dict[str, Any] | None = None

@@ -18,22 +18,31 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_eeops._compat import AirflowRescheduleException
-from airflow_provider_eeops.api.models import Report
+from airflow_provider_eeops.api.cancelling import cancel_in_haste
+from airflow_provider_eeops.api.deadlines import backstop, deadline_of
+from airflow_provider_eeops.api.models import Outcome, Report
 from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_choice, require_count
 from airflow_provider_eeops.exceptions import NotConfirmedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
-from airflow_provider_eeops.stopping import Stop
-from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger, backstop, deadline_of
-from airflow_provider_eeops.xcom import push_report
+from airflow_provider_eeops.stopping import Stop, execution_deadline
+from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
+from airflow_provider_eeops.xcom import push_owned, push_report
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 __all__ = ["EarthEngineOperationsSensor"]
+
+_CANCEL_SECONDS = 30.0
+"""What all requests at a timeout may take together."""
+
+_DEFERRAL_FAILED = "__fail__"
+"""The method Airflow names when it resumes a task whose deferral it ended: its own timeout, or a broken trigger."""
 
 
 class EarthEngineOperationsSensor(BaseSensorOperator):
@@ -42,6 +51,9 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
     Confirmed is what was observed to be terminal, whichever way, as a cleanup needs it. With
     ``accepted_states={"SUCCEEDED"}`` it is an export sensor: another terminal state fails the task at once, without
     retries, with the operation's own error message.
+
+    It owns the operations it waits for, unless ``cancel_on_kill`` is off: when the task is killed, their cancellation
+    is requested. Its XCom ``earthengine_operations`` lists them, for callbacks and cleanups.
 
     The report is pushed to XCom also when the task fails.
 
@@ -55,6 +67,11 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
     :param if_not_found: ``fail`` or ``ignore`` operations that the server does not know.
     :param if_empty: what to do if there is no operation at all: ``fail``, ``skip`` or ``ignore`` (succeed).
     :param poll_failure_limit: polls that may fail in a row before the task fails.
+    :param cancel_on_kill: request cancellation of what is not confirmed when the task is marked failed or success or
+        cleared, its DAG run ends, ``execution_timeout`` passes, or its worker is asked to stop. While it is deferred,
+        from Airflow 3.0 on; a cleared task that waits for the same operations again keeps them.
+    :param cancel_on_timeout: the same when the wait ends without confirmation: ``timeout`` passes, polls fail
+        ``poll_failure_limit`` times in a row, or Airflow ends the deferral.
     :param max_concurrency: requests at once.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: ``[operators]
         default_deferrable``.
@@ -74,6 +91,8 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         if_not_found: Literal["ignore", "fail"] = "fail",
         if_empty: Literal["ignore", "skip", "fail"] = "fail",
         poll_failure_limit: int = 10,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = False,
         max_concurrency: int = DEFAULT_CONCURRENCY,
         deferrable: bool | None = None,
         **kwargs: Any,
@@ -87,6 +106,8 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         self.if_not_found = require_choice("if_not_found", if_not_found, ("ignore", "fail"))
         self.if_empty = require_choice("if_empty", if_empty, ("ignore", "skip", "fail"))
         self.poll_failure_limit = require_count("poll_failure_limit", poll_failure_limit)
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
         self.max_concurrency = require_count("max_concurrency", max_concurrency)
         self.deferrable = (
             conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
@@ -94,24 +115,37 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         self._hook: EarthEngineOperationsHook | None = None
         self._watch: Watch | None = None
         self._stop: Stop | None = None
+        self._killing: KillCanceller | None = None
+        self._requested = Report()  # what became of the operations at a timeout
 
     def execute(self, context: Context) -> Any:
         """Wait; return the report."""
         self._stop = Stop()
         try:
-            if not self._watching().names:
+            watch = self._watching()
+            if not watch.names:
                 return self._nothing()
+            if self.cancel_on_kill:
+                self._killing = KillCanceller(self._get_hook())
+                push_owned(context, watch.names)
             return self._start_deferred(context) if self.deferrable else super().execute(context)
         except (TaskDeferred, AirflowRescheduleException):
             raise
         except BaseException as error:  # AirflowTaskTimeout is no Exception
+            error = self._cancelled_for(error)
             if self._watch is not None:
-                push_report(context, self._watch.report())
+                push_report(context, self._report())
             self._skip_if_flagged(error)
-            raise
+            raise error  # noqa: TRY201 - it may be another than was caught
         finally:
-            self._get_hook().close()
-            self._hook = self._watch = self._stop = None
+            self._close()
+
+    def _close(self) -> None:
+        self._get_hook().close()
+        if self._killing is not None:
+            self._killing.close()
+        self._hook = self._watch = self._stop = self._killing = None
+        self._requested = Report()
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Ask once; say whether every operation is confirmed."""
@@ -124,32 +158,97 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(verdict, watch.message(verdict), watch.report()))
 
     def on_kill(self) -> None:
-        """End the wait: SIGTERM raises nothing in a task of Airflow 3."""
+        """End the wait, as SIGTERM raises nothing in a task of Airflow 3, and request cancellation."""
         if self._stop is not None:
             self._stop.request()
+        if self._killing is not None and self._watch is not None:
+            self._killing.cancel(self._watch.pending)
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
         """Sleep here, where a kill ends it, and leave Airflow's own sleep nothing."""
         interval: float = super()._get_next_poke_interval(*args, **kwargs)
         if self.reschedule or self._stop is None:
             return interval
-        if self._stop.wait(interval):
-            raise NotConfirmedError("the task was killed while it waited", report=self._watching().report())
+        self._stop.wait(interval)
+        self._check_not_killed()
         return 0.0
+
+    def _check_not_killed(self) -> None:
+        if self._killed:
+            raise NotConfirmedError("the task was killed while it waited", report=self._report())
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Take what the trigger saw; return the report."""
         report = Report.from_dict(event["report"])
+        verdict, message = Verdict(event["verdict"]), event["message"]
+        limit = execution_deadline(context)
+        by_execution_timeout = verdict is Verdict.TIMED_OUT and limit is not None and time.time() >= limit
         try:
-            return self._conclude(Verdict(event["verdict"]), event["message"], report)
+            if self._cancels(verdict, by_execution_timeout=by_execution_timeout):
+                names = [result.name for result in report.having(Outcome.NOT_CONFIRMED)]
+                requested = self._request_cancellation(names, because=message.partition("\n")[0])
+                report = report.updated(requested.results)
+                message = f"{message}\n{_told(requested)}"
+            return self._conclude(verdict, message, report, by_execution_timeout=by_execution_timeout)
         except Exception as error:
             push_report(context, report)
             self._skip_if_flagged(error)
             raise
+        finally:
+            self._close()
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the deferral. If Airflow ended it, nothing of ours was asked to cancel yet."""
+        if next_method == _DEFERRAL_FAILED:
+            limit = execution_deadline(context)
+            by_execution_timeout = limit is not None and time.time() >= limit
+            if self._cancels(Verdict.TIMED_OUT, by_execution_timeout=by_execution_timeout):
+                try:
+                    names = self._get_hook().parse(self.operations).names
+                    requested = self._request_cancellation(names, because="Airflow ended the deferral.")
+                    push_report(context, requested)
+                finally:
+                    self._close()
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def _cancels(self, verdict: Verdict, *, by_execution_timeout: bool) -> bool:
+        """Whether the end of the wait is one at which cancellation is to be requested."""
+        if verdict not in (Verdict.TIMED_OUT, Verdict.POLLS_FAILED):
+            return False
+        return self.cancel_on_timeout or (self.cancel_on_kill and by_execution_timeout)
+
+    def _cancelled_for(self, error: BaseException) -> BaseException:
+        """Request cancellation of what is not confirmed, if this error is one at which to do so; have it say so."""
+        if self._watch is None or not self._watch.pending or self._killed:
+            return error
+        is_timeout = isinstance(error, AirflowSensorTimeout | NotConfirmedError)
+        if not (self.cancel_on_timeout and is_timeout) and not (
+            self.cancel_on_kill and isinstance(error, AirflowTaskTimeout)
+        ):
+            return error
+        self._requested = self._request_cancellation(self._watch.pending, because=f"{type(error).__name__}.")
+        message = f"{error}\n{_told(self._requested)}"
+        if isinstance(error, NotConfirmedError):
+            return NotConfirmedError(message, report=self._report())
+        return type(error)(message)
+
+    def _request_cancellation(self, names: Sequence[str], *, because: str) -> Report:
+        """Ask with all that the connection allows but for its time: the task is failing already."""
+        client = self._get_hook().get_conn()
+        return cancel_in_haste(client, names, log=self.log, because=because, seconds=_CANCEL_SECONDS)
+
+    def _report(self) -> Report:
+        """What was seen, and what became of the operations when their cancellation was requested."""
+        report = self._watching().report().updated(self._requested.results)
+        return report if self._killing is None else report.updated(self._killing.report.results)
+
+    @property
+    def _killed(self) -> bool:
+        return self._stop is not None and self._stop.requested
 
     def _skip_if_flagged(self, error: BaseException) -> None:
         """Apply soft_fail and never_fail as Airflow does in poke mode, in every mode."""
-        if self._stop is not None and self._stop.requested:
+        if self._killed:
             return  # a kill is no failed check
         soft = isinstance(error, (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException))
         if (self.soft_fail and soft) or (self.never_fail and isinstance(error, Exception)):
@@ -187,11 +286,12 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         first = self.poke(context)
         if first:
             return first.xcom_value
+        self._check_not_killed()
         return self._defer(context)
 
     def _defer(self, context: Context) -> NoReturn:
         now = time.time()
-        deadline = deadline_of(self.timeout, context, now=now, deferred=True)
+        deadline = deadline_of(self.timeout, now=now, limit=execution_deadline(context))
         self.defer(
             trigger=EarthEngineOperationsTrigger(
                 operations=self._watching().names,
@@ -202,20 +302,29 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
                 accepted_states=self.accepted_states,
                 poll_failure_limit=self.poll_failure_limit,
                 max_concurrency=self.max_concurrency,
+                cancel_on_kill=self.cancel_on_kill,
+                upstream_task_ids=sorted(self.upstream_task_ids),
             ),
             method_name="execute_complete",
             timeout=backstop(deadline, now=now),
         )
 
-    def _conclude(self, verdict: Verdict, message: str, report: Report) -> dict[str, Any]:
+    def _conclude(
+        self, verdict: Verdict, message: str, report: Report, *, by_execution_timeout: bool = False
+    ) -> dict[str, Any]:
         """Return the report, or raise what the verdict means for a task."""
         if verdict is Verdict.NOT_ACCEPTED:
             raise AirflowFailException(message)
         if verdict is Verdict.TIMED_OUT:
-            if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
+            if by_execution_timeout:
                 raise NotConfirmedError(f"execution_timeout: {message}", report=report)
             raise AirflowSensorTimeout(message)
         if verdict is Verdict.POLLS_FAILED or not_confirmed(report, if_not_found=self.if_not_found):
             raise NotConfirmedError(message, report=report)
         self.log.info("%s", message)
         return report.to_dict()
+
+
+def _told(requested: Report) -> str:
+    """Say in an error what was requested."""
+    return f"Cancellation was requested: {requested.summary}"

@@ -5,23 +5,34 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_eeops._compat import TRIGGERS_HAVE_ON_KILL
+from airflow_provider_eeops.api.cancelling import cancel_in_haste
+from airflow_provider_eeops.api.models import counted
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.ownership import Judgement, all_ended, judge_killed, state_key
 from airflow_provider_eeops.progress import log_poll
+from airflow_provider_eeops.runs import recorded_by, task_states
 
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+__all__ = ["EarthEngineOperationsTrigger"]
 
-__all__ = ["EarthEngineOperationsTrigger", "backstop", "deadline_of"]
+_LOOK_SECONDS = 2.0
+"""Between two looks at who owns the operations."""
 
-_BACKSTOP = 120.0
-"""Seconds after our deadline at which Airflow's own deferral timeout ends a wait whose triggerer is gone."""
+_UNDECIDED_SECONDS = 600.0
+"""How long the next try may be on its way."""
+
+_CANCEL_SECONDS = 25.0
+"""What all requests of one kill may take together."""
+
+_at_work: set[asyncio.Task[None]] = set()
+"""Strong references: the event loop itself holds its tasks weakly."""
 
 
 class EarthEngineOperationsTrigger(BaseTrigger):
@@ -32,11 +43,15 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     :param operations: operation names.
     :param earthengine_conn_id: id of the connection.
     :param impersonation_chain: service account to impersonate, or a chain of them. Default: the connection's.
-    :param poll_interval: seconds between polls.
+    :param poll_interval: seconds between polls, and before the first, as who defers has just asked.
     :param deadline: seconds since the epoch at which the wait ends; None for no limit.
     :param accepted_states: terminal states that do not end the wait at once. Default: all.
     :param poll_failure_limit: polls that may fail in a row before the wait ends.
     :param max_concurrency: requests at once.
+    :param cancel_on_kill: request cancellation when a person ends or clears the deferred task, or its DAG run ends
+        (Airflow 3.3). Never when the triggerer stops or another one takes over.
+    :param upstream_task_ids: tasks whose end the task waited for: if they are cleared too, the next try gets other
+        operations.
     """
 
     def __init__(
@@ -50,6 +65,8 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         accepted_states: Sequence[str] | None = None,
         poll_failure_limit: int = 10,
         max_concurrency: int = DEFAULT_CONCURRENCY,
+        cancel_on_kill: bool = True,
+        upstream_task_ids: Sequence[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations = list(operations)
@@ -60,6 +77,9 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         self.accepted_states = accepted_states
         self.poll_failure_limit = poll_failure_limit
         self.max_concurrency = max_concurrency
+        self.cancel_on_kill = cancel_on_kill
+        self.upstream_task_ids = list(upstream_task_ids)
+        self._watch: Watch | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
@@ -75,28 +95,25 @@ class EarthEngineOperationsTrigger(BaseTrigger):
                 "accepted_states": None if self.accepted_states is None else sorted(self.accepted_states),
                 "poll_failure_limit": self.poll_failure_limit,
                 "max_concurrency": self.max_concurrency,
+                "cancel_on_kill": self.cancel_on_kill,
+                "upstream_task_ids": self.upstream_task_ids,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll until the watch ends; yield one event with the verdict, its message and the report."""
-        watch = Watch(
+        self._watch = watch = Watch(
             tuple(self.operations),
             deadline=self.deadline,
             accepted_states=parse_states(self.accepted_states),
             poll_failure_limit=self.poll_failure_limit,
         )
-        with EarthEngineOperationsHook(self.earthengine_conn_id, impersonation_chain=self.impersonation_chain) as hook:
-            await hook.load()
-            client = await asyncio.to_thread(hook.get_conn)
-            while True:
-                changed = await asyncio.to_thread(poll, client, watch, max_concurrency=self.max_concurrency)
-                log_poll(self.log, watch, changed)
-                now = time.time()
-                verdict = watch.verdict(now=now)
-                if verdict is not Verdict.WAITING:
-                    break
-                await asyncio.sleep(watch.wait_before_poll(now=now, poll_interval=self.poll_interval))
+        try:
+            verdict = await self._wait(watch)
+        except asyncio.CancelledError:
+            if not TRIGGERS_HAVE_ON_KILL:
+                await self.on_kill()
+            raise
         yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "verdict": verdict.value,
@@ -105,29 +122,87 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             }
         )
 
+    async def _wait(self, watch: Watch) -> Verdict:
+        with self._hook() as hook:
+            await hook.load()
+            client = await asyncio.to_thread(hook.get_conn)
+            while True:
+                # First this: who deferred has just asked, and Airflow fails a task that resumes before its scheduler
+                # noticed that it deferred ("finished with state success, but the state attribute is queued").
+                await asyncio.sleep(watch.wait_before_poll(now=time.time(), poll_interval=self.poll_interval))
+                changed = await asyncio.to_thread(poll, client, watch, max_concurrency=self.max_concurrency)
+                log_poll(self.log, watch, changed)
+                verdict = watch.verdict(now=time.time())
+                if verdict is not Verdict.WAITING:
+                    return verdict
 
-def deadline_of(timeout: float | None, context: Context, *, now: float, deferred: bool) -> float | None:
-    """Seconds since the epoch at which a wait ends.
+    async def on_kill(self) -> None:
+        """Request cancellation of what is not confirmed, if nobody owns it any more.
 
-    Airflow does not enforce ``execution_timeout`` while a task is deferred, so the wait does.
+        Airflow cancels this very method a second after it has called it, and calls it too when another triggerer
+        takes over (facts of 3.3.2): so the work is a task of its own, and begins by asking whose the operations are.
+        """
+        if not self.cancel_on_kill:
+            self.log.info("cancel_on_kill is off: %s go on.", counted(len(self.operations)))
+            return
+        work = asyncio.create_task(self._cancel_if_unowned())
+        _at_work.add(work)
+        work.add_done_callback(_at_work.discard)
+        while not work.done():
+            with suppress(asyncio.CancelledError):  # of this method, every second; the work has its own
+                await asyncio.shield(work)
 
-    :param timeout: seconds the task may wait; None for no limit.
-    :param context: the task's context.
-    :param now: seconds since the epoch.
-    :param deferred: whether the wait is deferred.
-    """
-    limits = [] if timeout is None else [now + timeout]
-    ti = context["ti"]
-    execution_timeout = getattr(ti.task, "execution_timeout", None) if deferred else None
-    if execution_timeout is not None and ti.start_date is not None:
-        limits.append(ti.start_date.timestamp() + execution_timeout.total_seconds())
-    return min(limits, default=None)
+    async def _cancel_if_unowned(self) -> None:
+        try:
+            names = await self._unowned()
+            if names:
+                await self._request_cancellation(names)
+        except Exception:
+            self.log.exception("Cancellation of %s could not be requested.", ", ".join(self.operations))
 
+    async def _unowned(self) -> tuple[str, ...]:
+        """Ask until it is decided whose the operations are."""
+        names = self.operations if self._watch is None else self._watch.pending
+        until = time.monotonic() + _UNDECIDED_SECONDS
+        while True:
+            judgement = await self._judge(names)
+            if not judgement.undecided:
+                break
+            if time.monotonic() > until:
+                self.log.warning("No next try began to wait in %g s: %s go on.", _UNDECIDED_SECONDS, ", ".join(names))
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        kept = len(names) - len(judgement.cancel)
+        if kept:
+            self.log.info("The task still waits for %s: no cancellation is requested of them.", counted(kept))
+        return judgement.cancel
 
-def backstop(deadline: float | None, *, now: float) -> timedelta | None:
-    """Airflow's own deferral timeout, some time after our deadline: it only counts if no trigger runs.
+    async def _judge(self, names: Sequence[str]) -> Judgement:
+        ti: Any = self.task_instance
+        if ti is None:
+            return Judgement()
+        # In this order: what is recorded when a try is seen to be deferred is that try's, or a later one's.
+        states = await task_states(ti, [ti.task_id, *self.upstream_task_ids])
+        recorded = await recorded_by(ti)
+        return judge_killed(
+            names,
+            state=states.get(state_key(ti.task_id, ti.map_index), "removed"),
+            recorded=recorded,
+            upstream_ended=all_ended(states, self.upstream_task_ids, map_index=ti.map_index),
+        )
 
-    :param deadline: seconds since the epoch; None for no limit.
-    :param now: seconds since the epoch.
-    """
-    return None if deadline is None else timedelta(seconds=max(0.0, deadline - now) + _BACKSTOP)
+    async def _request_cancellation(self, names: Sequence[str]) -> None:
+        with self._hook() as hook:
+            await hook.load()
+            client = await asyncio.to_thread(hook.get_conn)
+            await asyncio.to_thread(
+                cancel_in_haste,
+                client,
+                names,
+                log=self.log,
+                because="The deferred task was ended or cleared.",
+                seconds=_CANCEL_SECONDS,
+            )
+
+    def _hook(self) -> EarthEngineOperationsHook:
+        return EarthEngineOperationsHook(self.earthengine_conn_id, impersonation_chain=self.impersonation_chain)

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
+    DAG,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
+    BaseOperator,
     Context,
     TaskDeferred,
 )
+from airflow.sdk.bases.operator import TriggerFailureReason
 
 from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.emulator import Emulator, Fault
@@ -167,14 +170,74 @@ def test_progress_is_logged_only_when_something_changed(
 
 
 @pytest.mark.parametrize("silent_fail", [False, True])
-def test_a_kill_ends_the_wait(silent_fail: bool, emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
+def test_a_kill_ends_the_wait_and_requests_cancellation(
+    silent_fail: bool, emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    names = [emulator.add_operation(), emulator.add_operation(), emulator.add_operation(finished=True)]
+    waiting = sensor(operations=names, poke_interval=3600, timeout=7200, silent_fail=silent_fail)
+    killed = killed_when(lambda: emulator.count("get") >= 3, waiting.on_kill)
+    with killed, pytest.raises(NotConfirmedError, match="killed"):
+        waiting.execute(context)
+    assert [emulator.count("cancel", name) for name in names] == [1, 1, 0], "what is confirmed is left alone"
+    assert ti.returned["counts"] == {"cancel_requested": 2, "finished_first": 1}
+
+
+def test_a_kill_cancels_nothing_if_told_so(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     name = emulator.add_operation()
-    waiting = sensor(operations=name, poke_interval=3600, timeout=7200, silent_fail=silent_fail)
+    waiting = sensor(operations=name, poke_interval=3600, timeout=7200, cancel_on_kill=False)
     killed = killed_when(lambda: emulator.count("get") > 0, waiting.on_kill)
     with killed, pytest.raises(NotConfirmedError, match="killed"):
         waiting.execute(context)
     assert emulator.count("cancel") == 0
     assert ti.returned["operations"][0]["state"] == "RUNNING"
+    assert "earthengine_operations" not in {key for _, _, key in ti.xcoms}, "what it does not own it does not record"
+
+
+def test_a_kill_before_the_deferral_ends_the_task(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation()
+    waiting = sensor(operations=name, deferrable=True)
+    emulator.add_fault(Fault("get", seconds=0.5))
+    killed = killed_when(lambda: emulator.count("get") > 0, waiting.on_kill)
+    with killed, pytest.raises(NotConfirmedError, match="killed"):
+        waiting.execute(context)
+    assert emulator.cancel_requested(name)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_it_records_what_it_owns(deferrable: bool, emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
+    name = emulator.add_operation()
+    with pytest.raises((TaskDeferred, AirflowSensorTimeout)):
+        sensor(operations=name, deferrable=deferrable, timeout=0.1).execute(context)
+    assert ti.xcom_pull(key="earthengine_operations") == [name]
+
+
+def test_its_timeout_cancels_only_if_told_so(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
+    name = emulator.add_operation()
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(operations=name, timeout=0.1).execute(context)
+    assert emulator.count("cancel") == 0
+    with pytest.raises(AirflowSensorTimeout, match="Cancellation was requested: 1 operation: 1 cancel requested"):
+        sensor(operations=name, timeout=0.1, cancel_on_timeout=True).execute(context)
+    assert emulator.cancel_requested(name)
+    assert ti.returned["counts"] == {"cancel_requested": 1}
+
+
+def test_failed_polls_cancel_only_if_told_so(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation()
+    emulator.add_fault(Fault("get", status=409, message="Busy.", times=None))
+    with pytest.raises(NotConfirmedError, match="Busy"):
+        sensor(operations=name, poll_failure_limit=2).execute(context)
+    assert emulator.count("cancel") == 0
+    with pytest.raises(NotConfirmedError, match=r"Busy(.|\n)*Cancellation was requested: 1 operation"):
+        sensor(operations=name, poll_failure_limit=2, cancel_on_timeout=True).execute(context)
+    assert emulator.cancel_requested(name)
+
+
+def test_a_state_that_is_not_accepted_cancels_nothing(emulator: Emulator, context: Context) -> None:
+    names = [emulator.add_operation(), emulator.add_operation(cancelled=True)]
+    with pytest.raises(AirflowFailException):
+        sensor(operations=names, accepted_states=SUCCEEDED, cancel_on_timeout=True).execute(context)
+    assert emulator.count("cancel") == 0
 
 
 def test_on_kill_before_execute_is_harmless() -> None:
@@ -196,13 +259,15 @@ def test_reschedule_mode_leaves_the_wait_to_airflow(emulator: Emulator, context:
     assert ti.returned is None
 
 
-def test_what_was_seen_is_in_xcom_after_an_execution_timeout(
-    emulator: Emulator, context: Context, ti: FakeTaskInstance
-) -> None:
+def test_an_execution_timeout_is_a_kill(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     name = emulator.add_operation()
     with pytest.raises(AirflowTaskTimeout), timed_out_after(0.5):
-        sensor(operations=name).execute(context)
+        sensor(operations=name, cancel_on_kill=False).execute(context)
     assert ti.returned["operations"][0]["state"] == "RUNNING"
+    assert emulator.count("cancel") == 0
+    with pytest.raises(AirflowTaskTimeout, match="Cancellation was requested"), timed_out_after(0.5):
+        sensor(operations=name).execute(context)
+    assert emulator.cancel_requested(name)
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
@@ -248,6 +313,8 @@ def test_defers_with_all_it_was_told(emulator: Emulator, context: Context) -> No
         "accepted_states": ["SUCCEEDED"],
         "poll_failure_limit": 4,
         "max_concurrency": 2,
+        "cancel_on_kill": True,
+        "upstream_task_ids": [],
     }
     assert deadline == pytest.approx(datetime.now(UTC).timestamp() + 20, abs=10)
 
@@ -297,7 +364,67 @@ def test_resumes_with_the_error_that_the_verdict_means(
     assert ti.returned["counts"] == {outcome: 1}
 
 
-def test_a_deadline_set_by_execution_timeout_can_be_retried(context: Context) -> None:
+def timed_out(name: str) -> dict[str, Any]:
+    ended = event("timed_out", "not_confirmed_in_time", "RUNNING")
+    ended["report"]["operations"][0]["name"] = name
+    return ended
+
+
+def test_the_tasks_upstream_are_known_to_the_trigger(emulator: Emulator, context: Context) -> None:
+    with DAG("dag", schedule=None):
+        waiting = sensor(operations=emulator.add_operation(), deferrable=True)
+        waiting.set_upstream([BaseOperator(task_id="b"), BaseOperator(task_id="a")])
+    _, arguments = deferred(waiting, context).trigger.serialize()
+    assert arguments["upstream_task_ids"] == ["a", "b"]
+
+
+def test_a_deadline_set_by_execution_timeout_is_a_kill_and_can_be_retried(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    name = emulator.add_operation()
     waiting = sensor(operations="A", execution_timeout=timedelta(seconds=5))
-    with pytest.raises(NotConfirmedError, match="execution_timeout"):
-        waiting.execute_complete(context, event("timed_out", "not_confirmed_in_time", "RUNNING"))
+    ti.task = waiting
+    ti.start_date -= timedelta(seconds=6)
+    with pytest.raises(NotConfirmedError, match="execution_timeout: as seen\nCancellation was requested: 1 operation"):
+        waiting.execute_complete(context, timed_out(name))
+    assert emulator.cancel_requested(name)
+
+
+def test_a_deadline_set_by_timeout_cancels_only_if_told_so(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    name = emulator.add_operation()
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(operations="A").execute_complete(context, timed_out(name))
+    assert emulator.count("cancel") == 0
+    with pytest.raises(AirflowSensorTimeout, match="as seen\nCancellation was requested: 1 operation: 1 cancel req"):
+        sensor(operations="A", cancel_on_timeout=True).execute_complete(context, timed_out(name))
+    assert emulator.cancel_requested(name)
+    assert ti.returned["counts"] == {"cancel_requested": 1}
+
+
+def resumed_to_fail(waiting: EarthEngineOperationsSensor, context: Context) -> None:
+    """What Airflow does when its own deferral timeout passes."""
+    waiting.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
+
+
+def test_airflows_own_deferral_timeout_cancels_only_if_told_so(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation()
+    with pytest.raises(AirflowSensorTimeout):
+        resumed_to_fail(sensor(operations=name), context)
+    assert emulator.count("cancel") == 0
+    with pytest.raises(AirflowSensorTimeout):
+        resumed_to_fail(sensor(operations=name, cancel_on_timeout=True), context)
+    assert emulator.cancel_requested(name)
+
+
+def test_airflows_own_deferral_timeout_after_execution_timeout_is_a_kill(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    name = emulator.add_operation()
+    waiting = sensor(operations=name, execution_timeout=timedelta(seconds=5))
+    ti.task = waiting
+    ti.start_date -= timedelta(seconds=6)
+    with pytest.raises(AirflowSensorTimeout):
+        resumed_to_fail(waiting, context)
+    assert emulator.cancel_requested(name)

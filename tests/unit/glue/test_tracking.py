@@ -3,18 +3,24 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
+import time
 from typing import Any, cast
+from unittest.mock import create_autospec
 
+import ee.batch
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, AirflowTaskTimeout, Context, TaskDeferred
 from airflow.sdk.execution_time.context import set_current_context
 
 from airflow_provider_eeops.emulator import Emulator, Fault
-from airflow_provider_eeops.exceptions import InvalidOperationNameError, TaskKilledError
+from airflow_provider_eeops.exceptions import InvalidInputError, InvalidOperationNameError, TaskKilledError
 from airflow_provider_eeops.tracking import track_operations
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
+from tests.support.signals import killed_when
 from tests.support.task_instance import FakeTaskInstance
 from tests.unit.glue.conftest import SetConnection
+from tests.unit.glue.test_retained import Store
 
 pytestmark = pytest.mark.usefixtures("connection", "running_task")
 
@@ -265,7 +271,9 @@ def test_a_kill_without_a_thread_to_send_from_leaves_it_to_the_end_of_the_block(
     with pytest.raises(TaskKilledError), track_operations() as tracker:
         tracker.add(name)
         with monkeypatch.context() as patch:
-            patch.setattr(tracker, "start_cancelling", _no_thread)
+            patch.setattr(
+                tracker, "start_cancelling", create_autospec(tracker.start_cancelling, side_effect=_no_thread)
+            )
             ti.task.on_kill()
         assert called == ["own"]
     assert emulator.cancel_requested(name)
@@ -273,6 +281,132 @@ def test_a_kill_without_a_thread_to_send_from_leaves_it_to_the_end_of_the_block(
 
 def _no_thread() -> None:
     raise RuntimeError("can't start new thread")
+
+
+# Starting
+
+
+class Export(ee.batch.Task):
+    """Google's task, its request for an answer replaced."""
+
+    def __init__(self, emulator: Emulator, *, seconds: float = 0.0, error: Exception | None = None) -> None:
+        super().__init__(None, self.Type.EXPORT_IMAGE, self.State.UNSUBMITTED)
+        self.asked = threading.Event()
+        self._emulator = emulator
+        self._seconds = seconds
+        self._error = error
+
+    def start(self) -> None:
+        if self._error:
+            raise self._error
+        name = self._emulator.add_operation()
+        self.asked.set()
+        time.sleep(self._seconds)  # the answer is on its way
+        self.id, self.name = name.rsplit("/", 1)[1], name
+
+
+def time_out() -> None:
+    raise AirflowTaskTimeout("execution_timeout")
+
+
+def test_start_starts_and_records_in_one_step(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    exports = [Export(emulator), Export(emulator)]
+    with track_operations() as tracker:
+        names = [tracker.start(export) for export in exports]
+    assert names == tracker.names == recorded(ti) == [export.name for export in exports]
+
+
+def test_a_start_that_fails_records_nothing_and_raises_its_own_error(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    with pytest.raises(ValueError, match="no such bucket"), track_operations() as tracker:
+        tracker.start(Export(emulator, error=ValueError("no such bucket")))
+    assert recorded(ti) == []
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("task", ["projects/one/operations/A", None, 3])
+def test_what_cannot_be_started_is_refused(task: Any) -> None:
+    with pytest.raises(InvalidInputError, match=type(task).__name__), track_operations() as tracker:
+        tracker.start(task)
+
+
+def test_a_timeout_during_a_start_does_not_lose_its_answer(emulator: Emulator) -> None:
+    export = Export(emulator, seconds=0.6)
+    timed_out = killed_when(export.asked.is_set, time_out)  # as execution_timeout does, by a signal handler that raises
+    with timed_out, pytest.raises(AirflowTaskTimeout), track_operations() as tracker:
+        tracker.start(export)
+    assert export.name is not None
+    assert emulator.cancel_requested(export.name)
+
+
+def test_a_kill_during_a_start_does_not_lose_its_answer(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    first, export = emulator.add_operation(), Export(emulator, seconds=0.6)
+    killed = killed_when(export.asked.is_set, lambda: ti.task.on_kill())  # noqa: PLW0108 - set later
+    with killed, pytest.raises(TaskKilledError), track_operations() as tracker:
+        tracker.add(first)
+        tracker.start(export)
+    assert export.name is not None
+    assert [emulator.count("cancel", name) for name in (first, export.name)] == [1, 1]
+    assert recorded(ti) == [first, export.name]
+
+
+def test_nothing_is_started_after_a_kill(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    export = Export(emulator)
+    with pytest.raises(TaskKilledError), track_operations() as tracker:
+        ti.task.on_kill()
+        tracker.start(export)
+    assert export.name is None
+
+
+# Earlier tries
+
+
+def test_what_an_earlier_try_left_is_cancelled_before_the_new_try_goes_on(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    context = cast(Context, {**context, "task_state_store": Store()})
+    left, ended = emulator.add_operation(), emulator.add_operation(finished=True)
+    lost = track_operations()
+    with set_current_context(context):
+        lost.__enter__().add(left, ended)  # and SIGKILL, after which nothing of this try runs
+        again = ti.sibling("task")
+        again.try_number = 2
+        with set_current_context(cast(Context, {**context, "ti": again})), track_operations() as tracker:
+            assert emulator.cancel_requested(left)
+            own = tracker.add(emulator.add_operation())
+        assert emulator.count("cancel", own[0]) == 0
+        assert "Requesting cancellation of 2 operations that an earlier try recorded." in caplog.messages
+        before = emulator.count("cancel")
+        with set_current_context(cast(Context, {**context, "ti": again})), track_operations():
+            assert emulator.count("cancel") == before, "it is asked for once"
+
+
+def test_what_could_not_be_asked_of_an_earlier_trys_is_asked_by_the_next(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = emulator.add_operation()
+    store = Store({"earthengine_operations": {"1": [left]}})
+    emulator.add_fault(Fault("cancel", status=403, times=1))
+    for try_number in (2, 3):
+        ti = ti.sibling("task")
+        ti.try_number = try_number
+        context = cast(Context, {"ti": ti, "task_state_store": store})
+        with set_current_context(context), track_operations():
+            assert emulator.cancel_requested(left) is (try_number == 3)
+    assert [record.levelname for record in caplog.records if "permission denied" in record.getMessage()] == ["ERROR"]
+
+
+def test_a_block_after_a_deferral_keeps_what_was_recorded_before(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    before, after = emulator.add_operation(), emulator.add_operation()
+    with track_operations() as tracker:
+        tracker.add(before)
+    resumed = ti.sibling("task")  # another process: nothing but the XCom is left
+    with set_current_context(cast(Context, {**context, "ti": resumed})), track_operations() as tracker:
+        tracker.add(after)
+        assert tracker.names == [after]
+    assert recorded(ti) == [before, after]
 
 
 def test_outside_a_task_it_says_where_it_works() -> None:

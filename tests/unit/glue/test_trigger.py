@@ -3,11 +3,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
+from airflow_provider_eeops import runs
 from airflow_provider_eeops.emulator import Emulator, Fault
+from airflow_provider_eeops.triggers import operations as module
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -37,6 +43,8 @@ def test_survives_serialisation() -> None:
         accepted_states={"SUCCEEDED"},
         poll_failure_limit=3,
         max_concurrency=2,
+        cancel_on_kill=False,
+        upstream_task_ids=("export",),
     )
     path, arguments = before.serialize()
     assert path == "airflow_provider_eeops.triggers.operations.EarthEngineOperationsTrigger"
@@ -44,6 +52,7 @@ def test_survives_serialisation() -> None:
     assert EarthEngineOperationsTrigger(**stored).serialize() == (path, stored)
     assert stored["impersonation_chain"] == ["a", "b"]
     assert stored["deadline"] == 123.5
+    assert (stored["cancel_on_kill"], stored["upstream_task_ids"]) == (False, ["export"])
 
 
 def test_a_chain_of_one_survives_serialisation() -> None:
@@ -111,7 +120,7 @@ def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator) -> None:
     name = emulator.add_operation()
 
     async def run() -> None:
-        waiting = asyncio.ensure_future(anext(trigger(name, poll_interval=100).run()))
+        waiting = asyncio.ensure_future(anext(trigger(name).run()))
         while emulator.count("get") == 0:
             await asyncio.sleep(0.01)
         waiting.cancel()
@@ -120,3 +129,175 @@ def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator) -> None:
 
     asyncio.run(run())
     assert emulator.count("cancel") == 0
+
+
+# on_kill
+
+
+@dataclass
+class Run:
+    """What Airflow knows of the run that the trigger's task is in."""
+
+    states: dict[str, str | None]
+    recorded: list[str] | None = None
+    looks: int = 0
+    then: Callable[[], None] = field(default=lambda: None)
+    """What happens after the first look."""
+
+    async def task_states(self, ti: Any, task_ids: list[str]) -> dict[str, str | None]:
+        assert ti.task_id in task_ids
+        self.looks += 1
+        seen = dict(self.states)
+        if self.looks == 1:
+            self.then()
+        return seen
+
+    async def recorded_by(self, ti: Any) -> list[str] | None:
+        assert ti.task_id == "wait"
+        return self.recorded
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    run = Run({"wait": "failed"})
+    for name, instead in (("task_states", run.task_states), ("recorded_by", run.recorded_by)):
+        monkeypatch.setattr(module, name, create_autospec(getattr(runs, name), side_effect=instead))
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    return run
+
+
+def placed(waiting: EarthEngineOperationsTrigger, *, map_index: int = -1) -> EarthEngineOperationsTrigger:
+    waiting._task_instance = SimpleNamespace(
+        dag_id="dag", task_id="wait", run_id="run", map_index=map_index, try_number=1
+    )
+    return waiting
+
+
+def told_to_go(waiting: EarthEngineOperationsTrigger, *, again: int = 0, after: float = 0.0) -> None:
+    """Call on_kill as the triggerer does, which then cancels the very call, again and again."""
+
+    async def go() -> None:
+        call = asyncio.ensure_future(waiting.on_kill())
+        for _ in range(again):
+            await asyncio.sleep(after)
+            call.cancel()
+        await call
+
+    asyncio.run(go())
+
+
+def test_a_task_that_was_ended_has_its_operations_cancelled(emulator: Emulator, run: Run) -> None:
+    names = [emulator.add_operation(), emulator.add_operation()]
+    told_to_go(placed(trigger(*names)))
+    assert [emulator.cancel_requested(name) for name in names] == [True, True]
+    assert run.looks == 1
+
+
+@pytest.mark.usefixtures("run")
+def test_only_what_is_not_confirmed_is_asked_to_cancel(emulator: Emulator) -> None:
+    running, ended = emulator.add_operation(), emulator.add_operation(finished=True)
+    waiting = placed(trigger(running, ended))
+
+    async def go() -> None:
+        polling = asyncio.ensure_future(anext(waiting.run()))
+        while waiting._watch is None or ended not in waiting._watch.operations:
+            await asyncio.sleep(0.01)
+        polling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await polling
+        await waiting.on_kill()
+
+    asyncio.run(go())
+    assert [emulator.count("cancel", name) for name in (running, ended)] == [1, 0]
+
+
+def test_a_mapped_task_asks_for_its_own_state(emulator: Emulator, run: Run) -> None:
+    name = emulator.add_operation()
+    run.states, run.recorded = {"wait": "failed", "wait_0": "failed", "wait_1": "deferred"}, [name]
+    told_to_go(placed(trigger(name), map_index=1))
+    assert emulator.count("cancel") == 0
+
+
+@pytest.mark.usefixtures("run")
+def test_the_work_outlives_the_cancellation_of_on_kill(emulator: Emulator) -> None:
+    name = emulator.add_operation()
+    emulator.add_fault(Fault("cancel", seconds=0.5))
+    told_to_go(placed(trigger(name)), again=4, after=0.1)
+    assert emulator.cancel_requested(name)
+
+
+def test_what_another_triggerer_waits_for_goes_on(emulator: Emulator, run: Run) -> None:
+    name = emulator.add_operation()
+    run.states, run.recorded = {"wait": "deferred"}, [name]
+    told_to_go(placed(trigger(name)))
+    assert emulator.count("cancel") == 0
+
+
+def test_the_old_trys_operations_are_cancelled_and_the_new_ones_are_not(emulator: Emulator, run: Run) -> None:
+    old, new = emulator.add_operation(), emulator.add_operation()
+    run.states, run.recorded = {"wait": "deferred"}, [new]
+    told_to_go(placed(trigger(old)))
+    assert [emulator.count("cancel", name) for name in (old, new)] == [1, 0]
+
+
+def test_cleared_with_its_upstream_the_operations_are_nobodys(emulator: Emulator, run: Run) -> None:
+    name = emulator.add_operation()
+    run.states, run.recorded = {"wait": None, "export": "running"}, [name]
+    told_to_go(placed(trigger(name, upstream_task_ids=["export"])))
+    assert emulator.cancel_requested(name)
+
+
+def test_cleared_alone_it_waits_to_see_what_the_next_try_waits_for(emulator: Emulator, run: Run) -> None:
+    name = emulator.add_operation()
+    run.states, run.recorded = {"wait": None, "export": "success"}, [name]
+    run.then = lambda: run.states.update(wait="deferred")
+    told_to_go(placed(trigger(name, upstream_task_ids=["export"])))
+    assert run.looks == 2
+    assert emulator.count("cancel") == 0
+
+
+def test_a_next_try_that_never_comes_keeps_the_operations(
+    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_UNDECIDED_SECONDS", 0.1)
+    run.states = {"wait": "queued"}
+    told_to_go(placed(trigger(emulator.add_operation())))
+    assert run.looks > 2
+    assert emulator.count("cancel") == 0
+
+
+def test_told_not_to_it_does_not_even_ask(emulator: Emulator, run: Run) -> None:
+    told_to_go(placed(trigger(emulator.add_operation(), cancel_on_kill=False)))
+    assert (run.looks, emulator.count("cancel")) == (0, 0)
+
+
+def test_without_a_task_it_cancels_nothing(emulator: Emulator, run: Run) -> None:
+    told_to_go(trigger(emulator.add_operation()))
+    assert (run.looks, emulator.count("cancel")) == (0, 0)
+
+
+@pytest.mark.usefixtures("run")
+def test_an_airflow_that_does_not_answer_cancels_nothing(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "task_states", create_autospec(runs.task_states, side_effect=RuntimeError("away")))
+    told_to_go(placed(trigger(emulator.add_operation())))
+    assert emulator.count("cancel") == 0
+
+
+@pytest.mark.usefixtures("run")
+def test_before_airflow_3_3_the_cancellation_of_the_trigger_is_the_kill(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TRIGGERS_HAVE_ON_KILL", False)
+    name = emulator.add_operation()
+    waiting = placed(trigger(name))
+
+    async def go() -> None:
+        polling = asyncio.ensure_future(anext(waiting.run()))
+        while emulator.count("get") == 0:
+            await asyncio.sleep(0.01)
+        polling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await polling
+
+    asyncio.run(go())
+    assert emulator.cancel_requested(name)

@@ -1,0 +1,128 @@
+"""Requests cancellation from a task that is being killed: prepared before, as Airflow can be asked nothing then."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_eeops.api.cancelling import cancel_in_haste
+from airflow_provider_eeops.api.client import connect
+from airflow_provider_eeops.api.models import Report
+from airflow_provider_eeops.api.policies import SETTLED
+from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+
+__all__ = ["KillCanceller", "Sending", "wait_until_sent"]
+
+log = logging.getLogger(__name__)
+
+_SENT_SECONDS = 2.0
+"""How long a signal handler waits for the requests to be sent: they may need a lock that only its return frees."""
+
+_LOG_SECONDS = 0.5
+"""How long it waits for their outcomes to be logged."""
+
+
+@dataclass(frozen=True)
+class Sending:
+    """Requests under way in another thread.
+
+    :param sent: set when they are sent.
+    :param logged: set when their outcomes are logged.
+    """
+
+    sent: threading.Event
+    logged: threading.Event
+
+
+class KillCanceller:
+    """Requests cancellation from a signal handler.
+
+    It has connections of its own, so that it shares no lock with the thread that the signal interrupts.
+
+    :param hook: whose settings and credentials to use; they are read here, as a dying task cannot ask for them.
+    """
+
+    def __init__(self, hook: EarthEngineOperationsHook) -> None:
+        self._client = connect(hook.settings, hook.credentials)
+        self.report = Report()
+        """What became of the operations, as far as it is known."""
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """Operations that need no further request."""
+        return frozenset(result.name for result in self.report.having(*SETTLED))
+
+    def start(self, names: Sequence[str], *, late: Callable[[], Iterable[str]] = tuple) -> Sending:
+        """Request cancellation from another thread, as a signal may come while this one holds any lock.
+
+        :param names: operation names.
+        :param late: yields more names as they become known.
+        """
+        sending = Sending(threading.Event(), threading.Event())
+        arguments = (list(names), late, sending)
+        threading.Thread(target=self._send, args=arguments, name="eeops-kill", daemon=True).start()
+        return sending
+
+    def cancel(self, names: Sequence[str]) -> None:
+        """Request cancellation and wait until it is sent, two seconds at most. To be called from ``on_kill``.
+
+        :param names: operation names.
+        """
+        try:
+            wait_until_sent([self.start(names)])
+        except RuntimeError:  # no thread can be started
+            log.exception("No thread to request cancellation from.")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _send(self, names: list[str], late: Callable[[], Iterable[str]], sending: Sending) -> None:
+        lines = _Lines()
+        try:
+            self._request(names, lines)
+            for name in late():
+                self._request([name], lines)
+        finally:
+            sending.sent.set()
+            lines.replay()
+            sending.logged.set()
+
+    def _request(self, names: Sequence[str], lines: _Lines) -> None:
+        if names:
+            report = cancel_in_haste(self._client, names, log=lines, because="The task is being killed.")
+            self.report = self.report.updated(report.results)
+
+
+def wait_until_sent(sendings: Sequence[Sending]) -> None:
+    """Wait until requests are sent and their outcomes logged; two and a half seconds at most.
+
+    :param sendings: requests under way.
+    """
+    until = time.monotonic() + _SENT_SECONDS
+    for sending in sendings:
+        sending.sent.wait(max(0.0, until - time.monotonic()))
+    until = time.monotonic() + _LOG_SECONDS
+    for sending in sendings:
+        sending.logged.wait(max(0.0, until - time.monotonic()))
+
+
+class _Lines:
+    """Keeps log lines until they can be written: logging takes a lock that the interrupted thread may hold."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, str, tuple[Any, ...]]] = []
+
+    def info(self, message: str, /, *args: Any) -> None:
+        self._lines.append((logging.INFO, message, args))
+
+    def error(self, message: str, /, *args: Any) -> None:
+        self._lines.append((logging.ERROR, message, args))
+
+    def replay(self) -> None:
+        for level, message, args in self._lines:
+            log.log(level, message, *args)

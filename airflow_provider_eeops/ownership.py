@@ -1,0 +1,74 @@
+"""Whose operations these are: decisions only, made from the states and the XComs that Airflow holds.
+
+The proof is the task's own XCom ``earthengine_operations``: a try records there what it owns, and Airflow deletes it
+when the next try begins. An operation that the XCom of a later try lists is that try's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["ENDED", "Judgement", "all_ended", "judge_killed", "state_key"]
+
+ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""States of a task instance after which nothing of it runs."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a trigger that was told to go may do.
+
+    :param cancel: operations that nobody owns any more.
+    :param undecided: the next try is on its way, and may own the others: look again.
+    """
+
+    cancel: tuple[str, ...] = ()
+    undecided: bool = False
+
+
+def judge_killed(
+    names: Sequence[str], *, state: str | None, recorded: Collection[str] | None, upstream_ended: bool
+) -> Judgement:
+    """Decide whose the operations of a trigger are, once Airflow has told the trigger to go.
+
+    Airflow tells it so when a person ended or cleared the task, and also when another triggerer takes over.
+
+    :param names: operations that the trigger waits for.
+    :param state: state of the task instance, None if it was cleared and not scheduled yet.
+    :param recorded: operations that the XCom of the task instance lists; None if there is no such XCom.
+    :param upstream_ended: whether all tasks upstream have ended; if not, they start other operations.
+    """
+    if state in ENDED:
+        return Judgement(cancel=tuple(names))
+    if state is None and not upstream_ended:
+        return Judgement(cancel=tuple(names))
+    others = () if recorded is None else tuple(name for name in names if name not in recorded)
+    if others:
+        return Judgement(cancel=others)  # the next try owns other operations
+    # Deferred on the very same: by another triggerer, or by a next try that waits for them too.
+    return Judgement(undecided=state != "deferred")
+
+
+def all_ended(states: Mapping[str, str | None], task_ids: Collection[str], *, map_index: int) -> bool:
+    """Whether these tasks have ended, of a mapped one the instance of the same index if it has one.
+
+    :param states: states of task instances, as Airflow keys them.
+    :param task_ids: the tasks.
+    :param map_index: index of who asks.
+    """
+    for task_id in task_ids:
+        same = state_key(task_id, map_index)
+        keys = [same] if same in states else [key for key in states if key.rpartition("_")[0] == task_id]
+        if any(states[key] not in ENDED for key in keys):
+            return False
+    return True
+
+
+def state_key(task_id: str, map_index: int) -> str:
+    """Key of a task instance among the states that Airflow answers.
+
+    :param task_id: id of the task.
+    :param map_index: -1 if it is not mapped.
+    """
+    return task_id if map_index < 0 else f"{task_id}_{map_index}"
