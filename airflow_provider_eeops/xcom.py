@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_eeops.api.names import ParsedNames
-from airflow_provider_eeops.exceptions import InvalidOperationNameError
+from airflow_provider_eeops.callbacks import Instance, Run
+from airflow_provider_eeops.exceptions import EarthEngineError, InvalidOperationNameError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 
 if TYPE_CHECKING:
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
 __all__ = [
     "OPERATIONS_KEY",
     "RETURN_VALUE",
+    "pull_from_instance",
     "pull_from_tasks",
     "pull_own",
+    "pull_recorded",
     "push_operations",
     "push_owned",
     "push_report",
+    "task_states",
+    "unknown_task",
 ]
 
 OPERATIONS_KEY = "earthengine_operations"
@@ -111,34 +116,90 @@ def pull_from_tasks(
             continue
         returned = ti.xcom_pull(task_ids=task_id, key=RETURN_VALUE, **scope)
         tracked = ti.xcom_pull(task_ids=task_id, key=OPERATIONS_KEY, **scope)
-        if tracked is None:
-            found.append(returned)
-            continue
-        certain = hook.parse(returned, accept_ids=False)
-        if certain.invalid:
-            log.info("Task %s returned something else than operations; taking those it tracked.", task_id)
-        found += [certain.names, tracked]
+        found += _sifted(task_id, returned, tracked, hook)
     parsed = hook.parse(found)
     parsed.invalid += unknown
     return parsed
 
 
+def pull_recorded(run: Run, instance: Instance, *, key: str = OPERATIONS_KEY) -> Any:
+    """Pull what one task instance of a run pushed. It needs no task instance, and works wherever a callback runs.
+
+    :param run: the run.
+    :param instance: the task instance.
+    :param key: XCom key.
+    """
+    from airflow.providers.common.compat.sdk import XCom
+
+    return XCom.get_one(
+        dag_id=run.dag_id, run_id=run.run_id, task_id=instance.task_id, map_index=instance.map_index, key=key
+    )
+
+
+def pull_from_instance(run: Run, instance: Instance, *, hook: EarthEngineOperationsHook) -> ParsedNames:
+    """Pull the operations of one task instance of a run, as :func:`pull_from_tasks` does without a key.
+
+    :param run: the run.
+    :param instance: the task instance.
+    :param hook: reads the names.
+    """
+    returned = pull_recorded(run, instance, key=RETURN_VALUE)
+    return hook.parse(_sifted(str(instance), returned, pull_recorded(run, instance), hook))
+
+
+def task_states(run: Run, task_ids: Sequence[str] | None = None) -> dict[str, str | None]:
+    """Ask Airflow for the states of the task instances of a run, by key.
+
+    :param run: the run.
+    :param task_ids: of these tasks alone. Default: all.
+    """
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    except ImportError:
+        raise EarthEngineError(
+            "Airflow before 3.0 has no way to ask for the states of a run's tasks from a callback: give operations"
+        ) from None
+    answer = RuntimeTaskInstance.get_task_states(
+        dag_id=run.dag_id, task_ids=None if task_ids is None else list(task_ids), run_ids=[run.run_id]
+    )
+    return dict(answer.get(run.run_id, {}))
+
+
+def unknown_task(task_id: Any, known: Iterable[str], *, where: str) -> InvalidOperationNameError:
+    """Make the error for a task id that names no task.
+
+    :param task_id: the task id.
+    :param known: those that do.
+    :param where: what has no such task.
+    """
+    if not isinstance(task_id, str):
+        kind = f"a {type(task_id).__name__}"
+        return InvalidOperationNameError(f"xcom_task_ids holds {kind}: give task ids, as text", value=kind)
+    known = list(known)
+    near = difflib.get_close_matches(task_id, known, n=3, cutoff=0.5)
+    near += [each for each in known if each.endswith(f".{task_id}") and each not in near]
+    return InvalidOperationNameError(
+        f"xcom_task_ids names {task_id!r}: {where} has no such task"
+        + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""),
+        value=repr(task_id),
+    )
+
+
+def _sifted(source: str, returned: Any, tracked: Any, hook: EarthEngineOperationsHook) -> list[Any]:
+    """Where a task tracked operations, what it returned may be anything: only operation names in it count."""
+    if tracked is None:
+        return [returned]
+    certain = hook.parse(returned, accept_ids=False)
+    if certain.invalid:
+        log.info("Task %s returned something else than operations; taking those it tracked.", source)
+    return [certain.names, tracked]
+
+
 def _scope(ti: Any, task_id: str) -> dict[str, int]:
     """Say which mapped instances of a task to pull from: the own one within a mapped task group, else all."""
     dag = ti.task.dag
-    if not isinstance(task_id, str):
-        raise InvalidOperationNameError(
-            f"xcom_task_ids holds a {type(task_id).__name__}: give task ids, as text",
-            value=f"a {type(task_id).__name__}",
-        )
-    if task_id not in dag.task_dict:
-        near = difflib.get_close_matches(task_id, dag.task_dict, n=3, cutoff=0.5)
-        near += [known for known in dag.task_dict if known.endswith(f".{task_id}") and known not in near]
-        raise InvalidOperationNameError(
-            f"xcom_task_ids names {task_id!r}: DAG {dag.dag_id} has no such task"
-            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""),
-            value=repr(task_id),
-        )
+    if not isinstance(task_id, str) or task_id not in dag.task_dict:
+        raise unknown_task(task_id, dag.task_dict, where=f"DAG {dag.dag_id}")
     group = ti.task.get_closest_mapped_task_group()
     upstream = dag.get_task(task_id).get_closest_mapped_task_group()
     same = group is not None and upstream is not None and group.group_id == upstream.group_id

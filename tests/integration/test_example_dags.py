@@ -17,13 +17,21 @@ pytestmark = pytest.mark.e2e
 
 EXAMPLES = sorted(path.stem for path in (Path(__file__).parents[2] / "example_dags").glob("example_*.py"))
 
+CALLBACKS = ("example_dag_callback", "example_retry_callback", "example_deadline")
+
 
 @pytest.fixture(scope="module")
 def runs(airflow: LocalAirflow, emulator_process: EmulatorClient) -> Mapping[str, str]:
-    """A run of each example, all started at once."""
+    """A run of each example but those of callbacks, all started at once."""
     by_name = [emulator_process.add_operation(description=f"by-name-{n}", run_seconds=600) for n in range(2)]
     conf = {"example_cancel_by_name": {"operations": by_name}}
-    return {dag_id: airflow.trigger(dag_id, conf.get(dag_id)) for dag_id in EXAMPLES}
+    return {dag_id: airflow.trigger(dag_id, conf.get(dag_id)) for dag_id in EXAMPLES if dag_id not in CALLBACKS}
+
+
+@pytest.fixture(scope="module")
+def callback_runs(airflow: LocalAirflow) -> Mapping[str, str]:
+    """A run of each example of a callback, started when the others have ended: a small machine runs few at once."""
+    return {dag_id: airflow.trigger(dag_id) for dag_id in CALLBACKS}
 
 
 def test_every_example_has_a_test() -> None:
@@ -112,3 +120,45 @@ def test_example_track_exports(
     log = airflow.log("example_track_exports", run_id, "export")
     for operation in emulator_process.operations("track-exports"):
         assert f"{operation['name']}: cancel requested" in log
+
+
+def test_example_dag_callback(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
+) -> None:
+    run_id = callback_runs["example_dag_callback"]
+    tracked = ("example_dag_callback", run_id, "export", "earthengine_operations")
+    wait_until("the export", lambda: bool(airflow.xcom(*tracked)), seconds=120)
+    pid = airflow.task_pid("example_dag_callback", run_id, "export")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)  # as the out-of-memory killer does: no callback of the task is called
+    assert airflow.wait_for_run("example_dag_callback", run_id) == "failed"
+    wait_until(
+        "the DAG processor to call back",
+        lambda: [op["cancelRequested"] for op in emulator_process.operations("dag-callback")] == [True],
+        seconds=60,
+    )
+
+
+def test_example_retry_callback(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
+) -> None:
+    run_id = callback_runs["example_retry_callback"]
+    assert airflow.wait_for_run("example_retry_callback", run_id) == "failed"
+    operations = emulator_process.operations("retry-callback")
+    assert [op["cancelRequested"] for op in operations] == [True, True], "each try's"
+    log = airflow.log("example_retry_callback", run_id, "export")
+    for operation in operations:
+        assert f"{operation['name']}: cancel requested" in log
+
+
+def test_example_deadline(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
+) -> None:
+    run_id = callback_runs["example_deadline"]
+    assert airflow.wait_for_run("example_deadline", run_id) == "failed"
+    *before, last = emulator_process.operations("deadline")
+    assert last["state"] == "CANCELLED"
+    assert {op["state"] for op in before} <= {"SUCCEEDED"}
+    assert f"the export of {last['description'].removeprefix('deadline-')} was not completed" in airflow.log(
+        "example_deadline", run_id, "export"
+    )

@@ -19,9 +19,12 @@ class FakeTaskInstance:
     def __init__(
         self, task_id: str = "task", *, map_index: int = -1, xcoms: dict[tuple[str, int, str], Any] | None = None
     ) -> None:
+        self.dag_id = "dag"
+        self.run_id = "run"
         self.task_id = task_id
         self.map_index = map_index
         self.xcoms = {} if xcoms is None else xcoms
+        self.state: str | None = None
         self.start_date = datetime.now(UTC)
         self.try_number = 1
         self.task: Any = BaseOperator(task_id=task_id, dag=DAG("dag", schedule=None))
