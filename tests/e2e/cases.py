@@ -19,7 +19,7 @@ _START = 120.0
 _LATE = 15.0
 """Seconds after its bound in which a row is still looked at, so that it is known how late it was."""
 
-_CANCELLING = 20.0
+_CANCELLING = 30.0
 """Seconds in which an operation that was asked to cancel ends."""
 
 _ENDING = 90.0
@@ -35,6 +35,7 @@ class Case:
 
     :param row: the row.
     :param place: where it happens.
+    :param counted_from: when requests to cancel began to count: those that had no effect do not.
     """
 
     row: Row
@@ -42,6 +43,7 @@ class Case:
     run_id: str = ""
     struck: float = 0.0
     failed: bool = False
+    counted_from: float = 0.0
     record: Record = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,10 @@ class Case:
         assert callable(is_so)
         self.place.observer.wait(what, is_so, seconds=seconds)
 
+    def executing_since(self) -> float:
+        """When the owner's process began to execute it, which is later than the task's start on a machine at work."""
+        return self.place.logs.executing_since(self.row.dag, self.run_id) or self.started
+
     # The stages
 
     def prepare(self) -> None:
@@ -89,6 +95,11 @@ class Case:
     def strike(self) -> None:
         """Let it happen."""
         self.struck = self.row.strike(self)
+
+    def judge_errors(self) -> None:
+        """Look whether what could not be asked is named in the log."""
+        if self.row.errors_first:
+            self._expect("each operation at ERROR in the log of the dying task", self._errors_logged, seconds=20)
 
     def judge_requests(self) -> None:
         """Look whether the operations are asked to cancel, and how soon; or that the wait ends and they are not."""
@@ -123,13 +134,11 @@ class Case:
             )
         if self.row.cancelled:
             self._expect(f"each outcome in the log of the {' or '.join(self.row.by)}", self._logged, seconds=_LOGGING)
-        if self.row.errors_first:
-            self._expect("each operation at ERROR in the log of the dying task", self._errors_logged, seconds=_LOGGING)
         says = self.row.says
         if says is not None:
             self._expect(f"the log to say {says!r}", lambda: says in self._log(), seconds=_LOGGING)
         self.record.who = list(self._who())
-        self.record.sent = sum(len(self._asked(name)) for name in self.names)
+        self.record.sent = sum(len(self.place.observer.asked("cancel", name)) for name in self.names)
 
     def judge_bystanders(self) -> None:
         """Look, at the very end, that no other operation was touched: a sibling's, a later try's."""
@@ -170,10 +179,8 @@ class Case:
 
     def _asked(self, name: str) -> list[float]:
         """When an operation was asked to cancel; an operator's own requests, which came before the event, left out."""
-        asked = self.place.observer.asked("cancel", name)
-        if self.row.owner in {OPERATOR, OPERATOR_DEFERRED}:
-            return [moment for moment in asked if moment >= self.struck]
-        return asked
+        since = self.struck if self.row.owner in {OPERATOR, OPERATOR_DEFERRED} else self.counted_from
+        return [moment for moment in self.place.observer.asked("cancel", name) if moment >= since]
 
     def _states(self) -> set[str]:
         return self.place.observer.states(self.names)

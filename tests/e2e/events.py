@@ -29,6 +29,7 @@ __all__ = [
     "others_started",
     "run_marked_failed",
     "seconds_after_start",
+    "seconds_of_execution",
     "sigkill",
     "sigkill_with_supervisor",
     "sigterm",
@@ -61,6 +62,11 @@ def _created(operation: dict[str, Any]) -> float:
 def seconds_after_start(seconds: float) -> Event:
     """Take the moment in which a limit that began with the task is over."""
     return lambda case: case.started + seconds
+
+
+def seconds_of_execution(seconds: float) -> Event:
+    """Take the moment in which a limit that began with the task's execution is over."""
+    return lambda case: case.executing_since() + seconds
 
 
 def dagrun_timeout(seconds: float) -> Event:

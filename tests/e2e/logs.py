@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 __all__ = ["Logs"]
@@ -32,6 +34,14 @@ class Logs:
         """Whether a triggerer's job has logged for a run."""
         folder = self._root / f"dag_id={dag_id}" / f"run_id={run_id}"
         return any(folder.rglob(f"*.log.trigger.{job}.log"))
+
+    def executing_since(self, dag_id: str, run_id: str) -> float | None:
+        """When the owner's first try had parsed its DAG file, if Airflow says so."""
+        log = self._root / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=work" / "attempt=1.log"
+        for line in log.read_text(errors="replace").splitlines():
+            if "Worker startup parse complete" in line:
+                return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+        return None
 
     def errors(self, dag_id: str, run_id: str, names: Sequence[str]) -> set[str]:
         """Names that the owner's first try, or its trigger, logged at ERROR."""

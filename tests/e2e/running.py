@@ -32,6 +32,7 @@ def run_all(place: Place, wanted: Sequence[str]) -> list[Case]:
 
     return [
         *_side_by_side(place, chosen(rows.ROWS), at_once=7),
+        *_while_cancel_fails(place, chosen(rows.WHILE_CANCEL_FAILS)),
         *_side_by_side(place, chosen(rows.ASKING), at_once=1),
         *_while_stopped(place, chosen(rows.WHILE_API_SERVER_STOPPED), TASKS_API),
         *_while_stopped(place, chosen(rows.WHILE_SCHEDULER_STOPPED), SCHEDULER),
@@ -59,6 +60,18 @@ def _while_stopped(place: Place, rows: Sequence[Row], part: str) -> list[Case]:
     with place.airflow.stopped(part):
         _do(cases, Case.strike, Case.judge_requests)
     _do(cases, Case.judge_end)
+    return cases
+
+
+def _while_cancel_fails(place: Place, rows: Sequence[Row]) -> list[Case]:
+    """Run rows whose events let requests to cancel fail, until each log says so."""
+    cases = [Case(row, place) for row in rows]
+    _do(cases, Case.prepare)
+    _do(cases, Case.strike, Case.judge_errors)
+    place.emulator.clear_faults()
+    for case in cases:
+        case.counted_from = time.time()
+    _do(cases, Case.judge_requests, Case.judge_end)
     return cases
 
 

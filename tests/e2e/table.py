@@ -27,7 +27,8 @@ should within the bound.
 
 - first, last: seconds from the event until the first and until the last of the operations was asked to cancel. An
   event that is a limit (a timeout) is the moment in which the limit was over.
-- sent: requests to cancel, repetitions counted, for so many operations.
+- sent: requests to cancel, repetitions and those that failed counted, for so many operations. An operator's include
+  those it is there for.
 - who: where the log is that names the operations and their outcomes. `worker` is the process of the task itself;
   another task or try is named.
 

@@ -61,6 +61,10 @@ class EmulatorClient:
         """Let something go wrong with the next requests that match."""
         requests.post(f"{self.base_url}/emulator/faults", json=parameters, timeout=10).raise_for_status()
 
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        requests.delete(f"{self.base_url}/emulator/faults", timeout=10).raise_for_status()
+
     def add_operation(self, **parameters: Any) -> str:
         """Add an operation; return its name."""
         answer = requests.post(f"{self.base_url}/emulator/operations", json=parameters, timeout=10)
