@@ -187,7 +187,7 @@ class Case:
 
     def _logged(self) -> bool:
         who = self._who()
-        return any(who.get(place, set()) == set(self.names) for place in self.row.by)
+        return set().union(*(who.get(place, set()) for place in self.row.by)) == set(self.names)
 
     def _errors_logged(self) -> bool:
         return self.place.logs.errors(self.row.dag, self.run_id, self.names) == set(self.names)

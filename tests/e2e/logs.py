@@ -23,6 +23,7 @@ class Logs:
     """
 
     def __init__(self, home: Path) -> None:
+        self._home = home
         self._root = home / "logs"
 
     def of_run(self, dag_id: str, run_id: str) -> str:
@@ -49,7 +50,9 @@ class Logs:
         lines = [
             line for path in folder.rglob("attempt=1.log*") for line in path.read_text(errors="replace").splitlines()
         ]
-        return {name for name in names for line in lines if f"{name}: error" in line and '"level":"error"' in line}
+        lines += [line for path in self._triggerers() for line in path.read_text(errors="replace").splitlines()]
+        told = [line for line in lines if '"level":"error"' in line or "[error " in line]
+        return {name for name in names for line in told if f"{name}: error" in line}
 
     def outside_tasks(self) -> str:
         """The text of the logs of callbacks."""
@@ -67,11 +70,17 @@ class Logs:
         return found
 
     def _outside_tasks(self) -> list[Path]:
-        return [
-            path for path in self._root.rglob("*.log*") if not path.parts[len(self._root.parts)].startswith("dag_id=")
-        ]
+        top = len(self._root.parts)
+        found = [path for path in self._root.rglob("*.log*") if not path.parts[top].startswith("dag_id=")]
+        return [*found, *self._triggerers()]
+
+    def _triggerers(self) -> list[Path]:
+        """Where a triggerer writes what belongs to no trigger that it still has."""
+        return list(self._home.glob("triggerer-*.log"))
 
     def _place(self, path: Path) -> str:
+        if path.parent == self._home:
+            return "triggerer"
         within = path.relative_to(self._root).as_posix()
         if (task := _TASK_LOG.search(within)) is None:
             return "DAG processor" if within.startswith("dag_processor") else "triggerer"

@@ -57,7 +57,7 @@ class Row:
     :param dag: the DAG.
     :param strike: lets it happen; returns its time, seconds since the epoch.
     :param bound: how soon.
-    :param by: places of the logs that may name each operation and its outcome; one of them must.
+    :param by: places of the logs that may name the operations and their outcomes; together they must name each.
     :param cancelled: whether the owned operations are to be asked to cancel and end CANCELLED, or to be left alone.
     :param do: what a Python task does when it owns its operations.
     :param conf: more of the run's conf.

@@ -50,8 +50,8 @@ REGAINED = Bound(120, "a triggerer counts as lost after 10 s; then the wait ends
 AT_ONCE = Bound(5, "nothing is to come")
 
 WORKER = ("worker",)
-TRIGGER = ("trigger",)
-EITHER = ("trigger", "worker")
+TRIGGER = ("trigger", "triggerer")
+EITHER = ("trigger", "triggerer", "worker")
 PROCESSOR = ("DAG processor",)
 TAKEN_OVER = ("worker, cleanup 1",)
 

@@ -36,7 +36,12 @@ for prefix, deferrable in (("sensor", False), ("deferred", True)):
         sensor(task(task_id="export")(return_started)(), deferrable=deferrable)
     with DAG(f"{prefix}_cleanup", schedule=None):
         cleanup = EarthEngineCancelOperationsOperator(
-            task_id="cleanup", operations=GIVEN, wait_for_completion=True, poll_interval=1, retries=3
+            task_id="cleanup",
+            operations=GIVEN,
+            wait_for_completion=True,
+            poll_interval=1,
+            retries=3,
+            retry_delay=timedelta(seconds=1),
         )
         sensor(deferrable=deferrable) >> cleanup.as_teardown()
 
