@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_eeops.api.names import ParsedNames
-from airflow_provider_eeops.callbacks import Instance, Run
 from airflow_provider_eeops.exceptions import EarthEngineError, InvalidOperationNameError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.instances import Instance, Run
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -5,9 +5,9 @@ import sys
 import pytest
 from airflow.sdk.execution_time import task_runner
 
-from airflow_provider_eeops.callbacks import Instance, Run
 from airflow_provider_eeops.exceptions import EarthEngineError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.instances import Instance, Run
 from airflow_provider_eeops.xcom import pull_from_instance, pull_recorded, task_states, unknown_task
 from tests.support.supervisor import FakeSupervisor
 
