@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from airflow.triggers.base import BaseTrigger
 
 try:
@@ -9,7 +11,39 @@ try:
 except ImportError:  # Airflow 2.11, and 3.0 to 3.1, where it is not in the SDK
     from airflow.exceptions import AirflowRescheduleException
 
-__all__ = ["TRIGGERS_HAVE_ON_KILL", "AirflowRescheduleException"]
+__all__ = ["TRIGGERS_HAVE_ON_KILL", "AirflowRescheduleException", "get_task_states"]
 
 TRIGGERS_HAVE_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3; before, a trigger that is told to go is only cancelled, whoever told it so."""
+
+
+def get_task_states(dag_id: str, run_id: str, task_ids: Sequence[str] | None) -> dict[str, str | None]:
+    """Ask Airflow for the states of the task instances of a run, by key: ``task``, or ``task_0`` of a mapped one.
+
+    :param dag_id: the DAG.
+    :param run_id: the run.
+    :param task_ids: of these tasks alone; of all if None.
+    """
+    try:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    except ImportError:  # Airflow 2, where callbacks and triggers have the database
+        return _task_states_of_airflow_2(dag_id, run_id, task_ids)
+    answer = RuntimeTaskInstance.get_task_states(
+        dag_id=dag_id, task_ids=None if task_ids is None else list(task_ids), run_ids=[run_id]
+    )
+    return dict(answer.get(run_id, {}))
+
+
+def _task_states_of_airflow_2(dag_id: str, run_id: str, task_ids: Sequence[str] | None) -> dict[str, str | None]:
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = session.query(TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state)
+        query = query.filter(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        if task_ids is not None:
+            query = query.filter(TaskInstance.task_id.in_(task_ids))
+        return {
+            task_id if map_index < 0 else f"{task_id}_{map_index}": None if state is None else str(state)
+            for task_id, map_index, state in query
+        }

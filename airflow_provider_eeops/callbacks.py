@@ -6,39 +6,16 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any
 
-__all__ = ["Caller", "Instance", "Run", "caller_of", "find_instances", "is_about_run", "may_cancel", "run_of"]
+from airflow_provider_eeops.instances import Instance, Run, States
 
-States = Mapping[str, str | None]
-"""States by key, as Airflow's supervisor answers: the task id, or ``TASK_INDEX`` for a mapped instance."""
+__all__ = ["Caller", "caller_of", "find_instances", "is_about_run", "may_cancel", "run_of"]
 
 _MAPPED = re.compile(r"(.+)_(\d+)", re.DOTALL)
 
 _AT_ONCE = 100
 """Task ids in one question: they travel in a URL."""
-
-
-class Run(NamedTuple):
-    """A DAG run."""
-
-    dag_id: str
-    run_id: str
-
-
-class Instance(NamedTuple):
-    """A task instance of a run."""
-
-    task_id: str
-    map_index: int = -1
-
-    @property
-    def key(self) -> str:
-        """How the supervisor's answers name it."""
-        return self.task_id if self.map_index < 0 else f"{self.task_id}_{self.map_index}"
-
-    def __str__(self) -> str:
-        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
 
 
 class Caller(Enum):

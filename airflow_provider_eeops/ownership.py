@@ -1,4 +1,4 @@
-"""Whose operations these are: decisions only, made from the states and the XComs that Airflow holds.
+"""Whose the operations of a trigger are: decisions only, made from the states and the XComs that Airflow holds.
 
 The proof is the task's own XCom ``earthengine_operations``: a try records there what it owns, and Airflow deletes it
 when the next try begins. An operation that the XCom of a later try lists is that try's.
@@ -6,12 +6,14 @@ when the next try begins. An operation that the XCom of a later try lists is tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ENDED", "Judgement", "all_ended", "judge_killed", "state_key"]
+from airflow_provider_eeops.instances import Instance, States
 
-ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+__all__ = ["Judgement", "all_ended", "judge_killed"]
+
+_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States of a task instance after which nothing of it runs."""
 
 
@@ -39,7 +41,7 @@ def judge_killed(
     :param recorded: operations that the XCom of the task instance lists; None if there is no such XCom.
     :param upstream_ended: whether all tasks upstream have ended; if not, they start other operations.
     """
-    if state in ENDED:
+    if state in _ENDED:
         return Judgement(cancel=tuple(names))
     if state is None and not upstream_ended:
         return Judgement(cancel=tuple(names))
@@ -50,7 +52,7 @@ def judge_killed(
     return Judgement(undecided=state != "deferred")
 
 
-def all_ended(states: Mapping[str, str | None], task_ids: Collection[str], *, map_index: int) -> bool:
+def all_ended(states: States, task_ids: Collection[str], *, map_index: int) -> bool:
     """Whether these tasks have ended, of a mapped one the instance of the same index if it has one.
 
     :param states: states of task instances, as Airflow keys them.
@@ -58,17 +60,8 @@ def all_ended(states: Mapping[str, str | None], task_ids: Collection[str], *, ma
     :param map_index: index of who asks.
     """
     for task_id in task_ids:
-        same = state_key(task_id, map_index)
+        same = Instance(task_id, map_index).key
         keys = [same] if same in states else [key for key in states if key.rpartition("_")[0] == task_id]
-        if any(states[key] not in ENDED for key in keys):
+        if any(states[key] not in _ENDED for key in keys):
             return False
     return True
-
-
-def state_key(task_id: str, map_index: int) -> str:
-    """Key of a task instance among the states that Airflow answers.
-
-    :param task_id: id of the task.
-    :param map_index: -1 if it is not mapped.
-    """
-    return task_id if map_index < 0 else f"{task_id}_{map_index}"

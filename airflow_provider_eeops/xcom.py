@@ -7,10 +7,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_eeops._compat import get_task_states
 from airflow_provider_eeops.api.names import ParsedNames
-from airflow_provider_eeops.callbacks import Instance, Run
-from airflow_provider_eeops.exceptions import EarthEngineError, InvalidOperationNameError
+from airflow_provider_eeops.exceptions import InvalidOperationNameError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.instances import Instance, Run
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -153,16 +154,7 @@ def task_states(run: Run, task_ids: Sequence[str] | None = None) -> dict[str, st
     :param run: the run.
     :param task_ids: of these tasks alone. Default: all.
     """
-    try:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-    except ImportError:
-        raise EarthEngineError(
-            "Airflow before 3.0 has no way to ask for the states of a run's tasks from a callback: give operations"
-        ) from None
-    answer = RuntimeTaskInstance.get_task_states(
-        dag_id=run.dag_id, task_ids=None if task_ids is None else list(task_ids), run_ids=[run.run_id]
-    )
-    return dict(answer.get(run.run_id, {}))
+    return get_task_states(run.dag_id, run.run_id, task_ids)
 
 
 def unknown_task(task_id: Any, known: Iterable[str], *, where: str) -> InvalidOperationNameError:

@@ -21,6 +21,7 @@ with DAG("example_all_done_cleanup", schedule=None):
             while exported.active():
                 sleep(2)
 
+    # [START cleanup]
     cancel = EarthEngineCancelOperationsOperator(
         task_id="cancel",
         xcom_task_ids="export",
@@ -30,4 +31,5 @@ with DAG("example_all_done_cleanup", schedule=None):
     )
     # A teardown without setups has the trigger rule all_done, and leaves the run's state to the export.
     export() >> cancel.as_teardown()
+    # [END cleanup]
 # [END all_done_cleanup]

@@ -16,6 +16,7 @@ with DAG("example_export_sensor", schedule=None):
     def export() -> list[dict[str, Any]]:
         return [start_export(f"export-sensor-{year}").status() for year in (2024, 2025)]
 
+    # [START wait]
     EarthEngineOperationsSensor(
         task_id="wait",
         operations=export(),
@@ -25,4 +26,5 @@ with DAG("example_export_sensor", schedule=None):
         timeout=3600,
         cancel_on_timeout=True,
     )
+    # [END wait]
 # [END export_sensor]

@@ -15,15 +15,16 @@ cancel = EarthEngineCancelOperationsNotifier()
 
 with DAG("example_retry_callback", schedule=None):
 
+    # [START retry_net]
     @task(
         retries=1,
-        retry_delay=timedelta(
-            seconds=20
-        ),  # the callback may need some seconds, and comes too late after the next start
+        # The callback may need some seconds, and comes too late after the next start.
+        retry_delay=timedelta(seconds=20),
         execution_timeout=timedelta(seconds=15),
         on_retry_callback=cancel,
         on_failure_callback=cancel,
     )
+    # [END retry_net]
     def export() -> None:
         started = start_export("retry-callback")
         get_current_context()["ti"].xcom_push(key="earthengine_operations", value=started.name)

@@ -16,12 +16,14 @@ with DAG("example_track_exports", schedule=None):
 
     @task(execution_timeout=timedelta(seconds=15))
     def export() -> None:
+        # [START track]
         with track_operations() as tracker:
             exports = [new_export(f"track-exports-{year}") for year in range(2020, 2025)]
             for each in exports:
                 tracker.start(each)
             while any(each.active() for each in exports):
                 sleep(2)
+        # [END track]
 
     confirm = EarthEngineOperationsSensor(
         task_id="confirm",

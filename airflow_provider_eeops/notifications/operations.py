@@ -17,8 +17,6 @@ from airflow_provider_eeops.api.models import counted
 from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.callbacks import (
     Caller,
-    Instance,
-    Run,
     caller_of,
     find_instances,
     is_about_run,
@@ -27,6 +25,7 @@ from airflow_provider_eeops.callbacks import (
 )
 from airflow_provider_eeops.exceptions import InvalidOperationNameError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.instances import Instance, Run
 from airflow_provider_eeops.xcom import pull_from_instance, pull_own, pull_recorded, task_states, unknown_task
 
 if TYPE_CHECKING:

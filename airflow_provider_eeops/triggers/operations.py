@@ -16,9 +16,10 @@ from airflow_provider_eeops.api.models import counted
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
-from airflow_provider_eeops.ownership import Judgement, all_ended, judge_killed, state_key
+from airflow_provider_eeops.instances import Instance, Run
+from airflow_provider_eeops.ownership import Judgement, all_ended, judge_killed
 from airflow_provider_eeops.progress import log_poll
-from airflow_provider_eeops.runs import recorded_by, task_states
+from airflow_provider_eeops.xcom import pull_recorded, task_states
 
 __all__ = ["EarthEngineOperationsTrigger"]
 
@@ -178,16 +179,19 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         return judgement.cancel
 
     async def _judge(self, names: Sequence[str]) -> Judgement:
+        from asgiref.sync import sync_to_async
+
         ti: Any = self.task_instance
         if ti is None:
             return Judgement()
+        run, instance = Run(ti.dag_id, ti.run_id), Instance(ti.task_id, ti.map_index)
         # In this order: what is recorded when a try is seen to be deferred is that try's, or a later one's.
-        states = await task_states(ti, [ti.task_id, *self.upstream_task_ids])
-        recorded = await recorded_by(ti)
+        states = await sync_to_async(task_states)(run, [ti.task_id, *self.upstream_task_ids])
+        recorded = await sync_to_async(pull_recorded)(run, instance)
         return judge_killed(
             names,
-            state=states.get(state_key(ti.task_id, ti.map_index), "removed"),
-            recorded=recorded,
+            state=states.get(instance.key, "removed"),
+            recorded=recorded if isinstance(recorded, list) else None,
             upstream_ended=all_ended(states, self.upstream_task_ids, map_index=ti.map_index),
         )
 

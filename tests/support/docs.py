@@ -6,6 +6,7 @@ A block stands between ``<!-- include: WHAT -->`` and ``<!-- end -->``. WHAT is 
 ``example_dags/x.py``          the whole file, without such lines
 ``parameters module:name``     the parameters of a class or function, from its docstring and signature
 ``methods module:name``        the public methods and properties of a class, from their docstrings
+``methods module:name a b``    these of them
 ``connection-fields``          the parameters of a connection
 ``emulator-options``           the emulator's command line
 ``errors``                     the tree of errors
@@ -20,6 +21,7 @@ import os
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"(?P<begin><!-- include: (?P<what>[^\n]+?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 _FENCED = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 _FIELD = re.compile(r"^:(?P<kind>param|raises|return)\s*(?P<name>\w*): *(?P<text>.*(?:\n[ ]+.*)*)", re.MULTILINE)
-_MARKER = re.compile(r"^# \[(START|END) \w+\]\n", re.MULTILINE)
+_MARKER = re.compile(r"^ *# \[(START|END) \w+\]\n", re.MULTILINE)
 
 
 def pages() -> list[Path]:
@@ -103,8 +105,8 @@ def _example(what: str) -> str:
     path, _, marker = what.partition("#")
     code = (ROOT / path).read_text(encoding="utf-8")
     if marker:
-        code = code.split(f"# [START {marker}]\n", 1)[1].split(f"# [END {marker}]\n", 1)[0]
-    return _fenced("python", _MARKER.sub("", code))
+        code = code.split(f"# [START {marker}]\n", 1)[1].split(f"# [END {marker}]\n", 1)[0].rstrip(" ")
+    return _fenced("python", textwrap.dedent(_MARKER.sub("", code)))
 
 
 def _parameters(where: str) -> str:
@@ -114,10 +116,11 @@ def _parameters(where: str) -> str:
     return _table(("parameter", "default", "meaning"), rows)
 
 
-def _methods(where: str) -> str:
+def _methods(what: str) -> str:
+    where, *chosen = what.split()
     rows = []
     for name, member in vars(_load(where)).items():
-        if name.startswith("_") or not (text := inspect.getdoc(member)):
+        if name.startswith("_") or (chosen and name not in chosen) or not (text := inspect.getdoc(member)):
             continue
         if isinstance(member, property):
             rows.append((f"`{name}`", _summary(text)))

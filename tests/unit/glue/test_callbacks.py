@@ -8,14 +8,13 @@ from airflow.sdk import TaskInstanceState
 
 from airflow_provider_eeops.callbacks import (
     Caller,
-    Instance,
-    Run,
     caller_of,
     find_instances,
     is_about_run,
     may_cancel,
     run_of,
 )
+from airflow_provider_eeops.instances import Instance, Run
 
 # Who may cancel in which state: E in the ending process, R in the one to be retried, P in the DAG processor, D at a
 # missed deadline.

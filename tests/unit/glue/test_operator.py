@@ -314,6 +314,21 @@ def test_a_kill_ends_the_wait_and_the_task_fails(emulator: Emulator, context: Co
         task.execute(context)
 
 
+@pytest.mark.parametrize(("cancel_on_kill", "requests"), [(True, 2), (False, 1)])
+def test_a_kill_during_the_wait_requests_again_what_is_not_confirmed(
+    cancel_on_kill: bool, requests: int, emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    confirmed, slow = emulator.add_operation(), emulator.add_operation(cancel_seconds=1000)
+    task = operator(
+        operations=[confirmed, slow], wait_for_completion=True, poll_interval=0.2, cancel_on_kill=cancel_on_kill
+    )
+    killed = killed_when(lambda: emulator.count("get", slow) > 5, task.on_kill)
+    with killed, pytest.raises(CancellationFailedError, match="killed"):
+        task.execute(context)
+    assert [emulator.count("cancel", name) for name in (confirmed, slow)] == [1, requests]
+    assert (ti.xcom_pull(key="earthengine_operations") is not None) is cancel_on_kill
+
+
 def test_a_kill_while_requests_are_sent_leaves_none_out_and_the_task_fails(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:

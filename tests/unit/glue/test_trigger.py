@@ -11,8 +11,9 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from airflow_provider_eeops import runs
+from airflow_provider_eeops import xcom
 from airflow_provider_eeops.emulator import Emulator, Fault
+from airflow_provider_eeops.instances import Instance, Run
 from airflow_provider_eeops.triggers import operations as module
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 
@@ -135,7 +136,7 @@ def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator) -> None:
 
 
 @dataclass
-class Run:
+class Known:
     """What Airflow knows of the run that the trigger's task is in."""
 
     states: dict[str, str | None]
@@ -144,24 +145,25 @@ class Run:
     then: Callable[[], None] = field(default=lambda: None)
     """What happens after the first look."""
 
-    async def task_states(self, ti: Any, task_ids: list[str]) -> dict[str, str | None]:
-        assert ti.task_id in task_ids
+    def task_states(self, run: Run, task_ids: list[str]) -> dict[str, str | None]:
+        assert run == ("dag", "run")
+        assert "wait" in task_ids
         self.looks += 1
         seen = dict(self.states)
         if self.looks == 1:
             self.then()
         return seen
 
-    async def recorded_by(self, ti: Any) -> list[str] | None:
-        assert ti.task_id == "wait"
+    def pull_recorded(self, run: Run, instance: Instance) -> list[str] | None:
+        assert (run.run_id, instance.task_id) == ("run", "wait")
         return self.recorded
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    run = Run({"wait": "failed"})
-    for name, instead in (("task_states", run.task_states), ("recorded_by", run.recorded_by)):
-        monkeypatch.setattr(module, name, create_autospec(getattr(runs, name), side_effect=instead))
+def run(monkeypatch: pytest.MonkeyPatch) -> Known:
+    run = Known({"wait": "failed"})
+    for name, instead in (("task_states", run.task_states), ("pull_recorded", run.pull_recorded)):
+        monkeypatch.setattr(module, name, create_autospec(getattr(xcom, name), side_effect=instead))
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
     return run
 
@@ -186,7 +188,7 @@ def told_to_go(waiting: EarthEngineOperationsTrigger, *, again: int = 0, after: 
     asyncio.run(go())
 
 
-def test_a_task_that_was_ended_has_its_operations_cancelled(emulator: Emulator, run: Run) -> None:
+def test_a_task_that_was_ended_has_its_operations_cancelled(emulator: Emulator, run: Known) -> None:
     names = [emulator.add_operation(), emulator.add_operation()]
     told_to_go(placed(trigger(*names)))
     assert [emulator.cancel_requested(name) for name in names] == [True, True]
@@ -211,7 +213,7 @@ def test_only_what_is_not_confirmed_is_asked_to_cancel(emulator: Emulator) -> No
     assert [emulator.count("cancel", name) for name in (running, ended)] == [1, 0]
 
 
-def test_a_mapped_task_asks_for_its_own_state(emulator: Emulator, run: Run) -> None:
+def test_a_mapped_task_asks_for_its_own_state(emulator: Emulator, run: Known) -> None:
     name = emulator.add_operation()
     run.states, run.recorded = {"wait": "failed", "wait_0": "failed", "wait_1": "deferred"}, [name]
     told_to_go(placed(trigger(name), map_index=1))
@@ -226,28 +228,28 @@ def test_the_work_outlives_the_cancellation_of_on_kill(emulator: Emulator) -> No
     assert emulator.cancel_requested(name)
 
 
-def test_what_another_triggerer_waits_for_goes_on(emulator: Emulator, run: Run) -> None:
+def test_what_another_triggerer_waits_for_goes_on(emulator: Emulator, run: Known) -> None:
     name = emulator.add_operation()
     run.states, run.recorded = {"wait": "deferred"}, [name]
     told_to_go(placed(trigger(name)))
     assert emulator.count("cancel") == 0
 
 
-def test_the_old_trys_operations_are_cancelled_and_the_new_ones_are_not(emulator: Emulator, run: Run) -> None:
+def test_the_old_trys_operations_are_cancelled_and_the_new_ones_are_not(emulator: Emulator, run: Known) -> None:
     old, new = emulator.add_operation(), emulator.add_operation()
     run.states, run.recorded = {"wait": "deferred"}, [new]
     told_to_go(placed(trigger(old)))
     assert [emulator.count("cancel", name) for name in (old, new)] == [1, 0]
 
 
-def test_cleared_with_its_upstream_the_operations_are_nobodys(emulator: Emulator, run: Run) -> None:
+def test_cleared_with_its_upstream_the_operations_are_nobodys(emulator: Emulator, run: Known) -> None:
     name = emulator.add_operation()
     run.states, run.recorded = {"wait": None, "export": "running"}, [name]
     told_to_go(placed(trigger(name, upstream_task_ids=["export"])))
     assert emulator.cancel_requested(name)
 
 
-def test_cleared_alone_it_waits_to_see_what_the_next_try_waits_for(emulator: Emulator, run: Run) -> None:
+def test_cleared_alone_it_waits_to_see_what_the_next_try_waits_for(emulator: Emulator, run: Known) -> None:
     name = emulator.add_operation()
     run.states, run.recorded = {"wait": None, "export": "success"}, [name]
     run.then = lambda: run.states.update(wait="deferred")
@@ -257,7 +259,7 @@ def test_cleared_alone_it_waits_to_see_what_the_next_try_waits_for(emulator: Emu
 
 
 def test_a_next_try_that_never_comes_keeps_the_operations(
-    emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, run: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_UNDECIDED_SECONDS", 0.1)
     run.states = {"wait": "queued"}
@@ -266,19 +268,19 @@ def test_a_next_try_that_never_comes_keeps_the_operations(
     assert emulator.count("cancel") == 0
 
 
-def test_told_not_to_it_does_not_even_ask(emulator: Emulator, run: Run) -> None:
+def test_told_not_to_it_does_not_even_ask(emulator: Emulator, run: Known) -> None:
     told_to_go(placed(trigger(emulator.add_operation(), cancel_on_kill=False)))
     assert (run.looks, emulator.count("cancel")) == (0, 0)
 
 
-def test_without_a_task_it_cancels_nothing(emulator: Emulator, run: Run) -> None:
+def test_without_a_task_it_cancels_nothing(emulator: Emulator, run: Known) -> None:
     told_to_go(trigger(emulator.add_operation()))
     assert (run.looks, emulator.count("cancel")) == (0, 0)
 
 
 @pytest.mark.usefixtures("run")
 def test_an_airflow_that_does_not_answer_cancels_nothing(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "task_states", create_autospec(runs.task_states, side_effect=RuntimeError("away")))
+    monkeypatch.setattr(module, "task_states", create_autospec(xcom.task_states, side_effect=RuntimeError("away")))
     told_to_go(placed(trigger(emulator.add_operation())))
     assert emulator.count("cancel") == 0
 

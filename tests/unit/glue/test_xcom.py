@@ -4,10 +4,12 @@ import sys
 
 import pytest
 from airflow.sdk.execution_time import task_runner
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
 
-from airflow_provider_eeops.callbacks import Instance, Run
-from airflow_provider_eeops.exceptions import EarthEngineError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.instances import Instance, Run
 from airflow_provider_eeops.xcom import pull_from_instance, pull_recorded, task_states, unknown_task
 from tests.support.supervisor import FakeSupervisor
 
@@ -59,10 +61,23 @@ def test_states_of_all_tasks_and_of_some(supervisor: FakeSupervisor) -> None:
     assert task_states(RUN, ["other"]) == {"other": None}
 
 
-def test_an_airflow_that_cannot_be_asked_for_states(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_are_read_from_the_database_where_airflow_2_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE task_instance (dag_id, run_id, task_id, map_index, state)"))
+        rows = [
+            ("dag", "run", "export", -1, "success"),
+            ("dag", "run", "mapped", 0, "running"),
+            ("dag", "run", "mapped", 1, None),
+            ("dag", "other", "export", -1, "failed"),
+        ]
+        for row in rows:
+            connection.exec_driver_sql("INSERT INTO task_instance VALUES (?, ?, ?, ?, ?)", row)
+    monkeypatch.setattr("airflow.utils.session.create_session", lambda: Session(engine))
     monkeypatch.setitem(sys.modules, "airflow.sdk.execution_time.task_runner", None)
-    with pytest.raises(EarthEngineError, match=r"Airflow before 3.0 has no way .*: give operations"):
-        task_states(RUN)
+    run = Run("dag", "run")
+    assert task_states(run) == {"export": "success", "mapped_0": "running", "mapped_1": None}
+    assert task_states(run, ["export"]) == {"export": "success"}
 
 
 def test_a_task_id_that_names_no_task() -> None:
