@@ -94,8 +94,13 @@ def _take(case: Case, stages: Iterable[Stage]) -> None:
     for stage in stages:
         try:
             stage(case)
-            print(f"[{time.monotonic() - _BEGAN:5.1f} s] {case.row.key}: {stage.__name__}", flush=True)
+            _tell(case, stage.__name__)
         except Exception as error:  # noqa: BLE001 - one row's failure is no other's
             case.fail(error)
-            print(f"[{time.monotonic() - _BEGAN:5.1f} s] {case.row.key}: {case.record.problems[-1]}", flush=True)
+            _tell(case, case.record.problems[-1])
             return
+
+
+def _tell(case: Case, text: str) -> None:
+    """Print a line of progress, which pytest shows with -s."""
+    print(f"[{time.monotonic() - _BEGAN:5.1f} s] {case.row.key}: {text}\n", end="", flush=True)

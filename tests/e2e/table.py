@@ -30,7 +30,8 @@ should within the bound.
 - sent: requests to cancel, repetitions and those that failed counted, for so many operations. An operator's include
   those it is there for.
 - who: where the log is that names the operations and their outcomes. `worker` is the process of the task itself;
-  another task or try is named.
+  another task or try is named. `trigger` is the log of the waiting task's trigger; `triggerer` is the triggerer's own,
+  where lines go that come after Airflow has put that log away.
 
 A task's heartbeat was set to {heartbeat} s, for which Airflow's default is 5 s; a task counts as lost after
 {timeout} s without one, for which it is 300 s. The bounds are for these settings.
