@@ -136,7 +136,7 @@ class Case:
             self._expect(f"each outcome in the log of the {' or '.join(self.row.by)}", self._logged, seconds=_LOGGING)
         says = self.row.says
         if says is not None:
-            self._expect(f"the log to say {says!r}", lambda: says in self._log(), seconds=_LOGGING)
+            self._expect(f"the error to say {says!r}", lambda: self._error_says(says), seconds=_LOGGING)
         self.record.who = list(self._who())
         self.record.sent = sum(len(self.place.observer.asked("cancel", name)) for name in self.names)
 
@@ -188,6 +188,9 @@ class Case:
     def _logged(self) -> bool:
         who = self._who()
         return set().union(*(who.get(place, set()) for place in self.row.by)) == set(self.names)
+
+    def _error_says(self, words: str) -> bool:
+        return any(words in line for line in self._log().splitlines() if '"level":"error"' in line)
 
     def _errors_logged(self) -> bool:
         return self.place.logs.errors(self.row.dag, self.run_id, self.names) == set(self.names)

@@ -69,7 +69,7 @@ class Row:
     :param errors_first: whether the log of the dying task must name each operation at ERROR.
     :param ends: state in which the owner ends.
     :param next_try: whether another try follows, whose operations are to be left alone.
-    :param says: what the run's logs must say besides.
+    :param says: what the task's error must say.
     """
 
     number: str
