@@ -14,7 +14,6 @@ from airflow_provider_eeops.notifications.operations import EarthEngineCancelOpe
 cancel = EarthEngineCancelOperationsNotifier()
 
 with DAG("example_retry_callback", schedule=None):
-
     # [START retry_net]
     @task(
         retries=1,

@@ -221,12 +221,13 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         """Request cancellation of what is not confirmed, if this error is one at which to do so; have it say so."""
         if self._watch is None or not self._watch.pending or self._killed:
             return error
-        is_timeout = isinstance(error, AirflowSensorTimeout | NotConfirmedError)
+        ended_by = _behind(error)
+        is_timeout = isinstance(ended_by, AirflowSensorTimeout | NotConfirmedError)
         if not (self.cancel_on_timeout and is_timeout) and not (
-            self.cancel_on_kill and isinstance(error, AirflowTaskTimeout)
+            self.cancel_on_kill and isinstance(ended_by, AirflowTaskTimeout)
         ):
             return error
-        self._requested = self._request_cancellation(self._watch.pending, because=f"{type(error).__name__}.")
+        self._requested = self._request_cancellation(self._watch.pending, because=f"{type(ended_by).__name__}.")
         message = f"{error}\n{_told(self._requested)}"
         if isinstance(error, NotConfirmedError):
             return NotConfirmedError(message, report=self._report())
@@ -328,3 +329,10 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 def _told(requested: Report) -> str:
     """Say in an error what was requested."""
     return f"Cancellation was requested: {requested.summary}"
+
+
+def _behind(error: BaseException) -> BaseException:
+    """What ended the wait, where soft_fail or never_fail made a skip of it; a timeout then is no cause of the skip."""
+    if not isinstance(error, AirflowSkipException):
+        return error
+    return error.__cause__ or AirflowSensorTimeout()

@@ -233,6 +233,32 @@ def test_failed_polls_cancel_only_if_told_so(emulator: Emulator, context: Contex
     assert emulator.cancel_requested(name)
 
 
+@pytest.mark.parametrize(("cancel_on_timeout", "requests"), [(True, 1), (False, 0)])
+def test_a_timeout_that_skips_cancels_as_one_that_fails(
+    cancel_on_timeout: bool, requests: int, emulator: Emulator, context: Context
+) -> None:
+    name = emulator.add_operation()
+    with pytest.raises(AirflowSkipException):
+        sensor(operations=name, timeout=0.1, cancel_on_timeout=cancel_on_timeout, soft_fail=True).execute(context)
+    assert emulator.count("cancel") == requests
+
+
+def test_failed_polls_that_skip_cancel_as_those_that_fail(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation()
+    emulator.add_fault(Fault("get", status=409, times=None))
+    with pytest.raises(AirflowSkipException, match="Cancellation was requested"):
+        sensor(operations=name, poll_failure_limit=2, never_fail=True, cancel_on_timeout=True).execute(context)
+    assert emulator.cancel_requested(name)
+
+
+def test_a_state_that_is_not_accepted_and_skips_cancels_nothing(emulator: Emulator, context: Context) -> None:
+    names = [emulator.add_operation(), emulator.add_operation(cancelled=True)]
+    waiting = sensor(operations=names, accepted_states=SUCCEEDED, cancel_on_timeout=True, soft_fail=True)
+    with pytest.raises(AirflowSkipException):
+        waiting.execute(context)
+    assert emulator.count("cancel") == 0
+
+
 def test_a_state_that_is_not_accepted_cancels_nothing(emulator: Emulator, context: Context) -> None:
     names = [emulator.add_operation(), emulator.add_operation(cancelled=True)]
     with pytest.raises(AirflowFailException):
