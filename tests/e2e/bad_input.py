@@ -12,6 +12,7 @@ from tests.e2e.place import Place
 __all__ = ["BAD_INPUT_DAGS", "BadInput", "try_bad_input"]
 
 BAD_INPUT_DAGS = (
+    "bad_deadline",
     "bad_neighbour",
     "bad_template_dag_callback",
     "bad_xcom_dag_callback",
