@@ -14,7 +14,7 @@ from airflow_provider_eeops.notifications.operations import EarthEngineCancelOpe
 cancel = EarthEngineCancelOperationsNotifier()
 
 with DAG("example_retry_callback", schedule=None):
-    # [START retry_net]
+
     @task(
         retries=1,
         # The callback may need some seconds, and comes too late after the next start.
@@ -23,7 +23,6 @@ with DAG("example_retry_callback", schedule=None):
         on_retry_callback=cancel,
         on_failure_callback=cancel,
     )
-    # [END retry_net]
     def export() -> None:
         started = start_export("retry-callback")
         get_current_context()["ti"].xcom_push(key="earthengine_operations", value=started.name)
