@@ -8,11 +8,12 @@ from functools import partial
 
 from tests.e2e.observing import NotYetError
 from tests.e2e.place import Place
+from tests.support.airflow_2 import IS_AIRFLOW_2
 
 __all__ = ["BAD_INPUT_DAGS", "BadInput", "try_bad_input"]
 
 BAD_INPUT_DAGS = (
-    "bad_deadline",
+    *(() if IS_AIRFLOW_2 else ("bad_deadline",)),
     "bad_neighbour",
     "bad_template_dag_callback",
     "bad_xcom_dag_callback",

@@ -190,7 +190,7 @@ class Case:
         return set().union(*(who.get(place, set()) for place in self.row.by)) == set(self.names)
 
     def _error_says(self, words: str) -> bool:
-        return any(words in line for line in self._log().splitlines() if '"level":"error"' in line)
+        return any(words in line for line in self.place.logs.told_at_error(self._log().splitlines()))
 
     def _errors_logged(self) -> bool:
         return self.place.logs.errors(self.row.dag, self.run_id, self.names) == set(self.names)

@@ -22,6 +22,9 @@ class Logs:
     :param home: AIRFLOW_HOME.
     """
 
+    callbacks = "dag_processor"
+    """How the folder begins in which the DAG processor logs."""
+
     def __init__(self, home: Path) -> None:
         self._home = home
         self._root = home / "logs"
@@ -51,8 +54,11 @@ class Logs:
             line for path in folder.rglob("attempt=1.log*") for line in path.read_text(errors="replace").splitlines()
         ]
         lines += [line for path in self._triggerers() for line in path.read_text(errors="replace").splitlines()]
-        told = [line for line in lines if '"level":"error"' in line or "[error " in line]
-        return {name for name in names for line in told if f"{name}: error" in line}
+        return {name for name in names for line in self.told_at_error(lines) if f"{name}: error" in line}
+
+    def told_at_error(self, lines: Sequence[str]) -> list[str]:
+        """Those of the lines that were logged at ERROR."""
+        return [line for line in lines if '"level":"error"' in line or "[error " in line]
 
     def outside_tasks(self) -> str:
         """The text of the logs of callbacks."""
@@ -83,7 +89,7 @@ class Logs:
             return "triggerer"
         within = path.relative_to(self._root).as_posix()
         if (task := _TASK_LOG.search(within)) is None:
-            return "DAG processor" if within.startswith("dag_processor") else "triggerer"
+            return "DAG processor" if within.startswith(self.callbacks) else "triggerer"
         where = "trigger" if task["trigger"] else "worker"
         return (
             where if (task["task"], task["attempt"]) == ("work", "1") else f"{where}, {task['task']} {task['attempt']}"

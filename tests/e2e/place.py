@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.logs import Logs
+from tests.e2e.logs_2 import Airflow2Logs
 from tests.e2e.matrix import HEARTBEAT, HEARTBEAT_TIMEOUT
 from tests.e2e.observing import NotYetError, Observer
 from tests.e2e.starting import EMULATOR
+from tests.support.airflow_2 import IS_AIRFLOW_2, Airflow2Parts
 from tests.support.airflow_database import AirflowDatabase
 from tests.support.airflow_parts import AirflowParts
 from tests.support.emulator_client import EmulatorClient
@@ -67,18 +69,18 @@ def started(home: Path, dags: Collection[str]) -> Iterator[Place]:
         )
         wait_until("the emulator", client.answers, seconds=30)
         extras = client.connection_extras
-        with AirflowParts(
+        with (Airflow2Parts if IS_AIRFLOW_2 else AirflowParts)(
             home / "airflow",
             HERE / "dags",
             connections={"earthengine_default": extras, "earthengine_hasty": {**extras, "num_retries": "1"}},
             settings={name: str(value) for name, value in SETTINGS.items()} | {EMULATOR: client.base_url},
         ) as airflow:
-            database = AirflowDatabase(airflow.home / "airflow.db")
+            database = airflow.database()
             wait_until(
                 "the DAGs", lambda: set(dags) <= set(database.parsed()) or bool(database.import_errors()), seconds=90
             )
             with Observer(client, database) as observer:
-                yield Place(airflow, database, client, observer, Logs(airflow.home))
+                yield Place(airflow, database, client, observer, (Airflow2Logs if IS_AIRFLOW_2 else Logs)(airflow.home))
 
 
 def _parsed(database: AirflowDatabase, dags: Collection[str]) -> bool:

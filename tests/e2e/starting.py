@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import requests
-from airflow.sdk import get_current_context
+from airflow.providers.common.compat.sdk import get_current_context
 
 from airflow_provider_eeops.tracking import OperationTracker, track_operations
 
@@ -102,7 +102,7 @@ def _wait_and_look(tracker: OperationTracker, _index: int) -> None:
 
 def _ask_airflow(_tracker: OperationTracker, _index: int) -> None:
     """Be inside a call to Airflow nearly all the time, so that the signal comes there."""
-    from airflow.sdk import BaseHook
+    from airflow.providers.common.compat.sdk import BaseHook
 
     ti = get_current_context()["ti"]
     until = time.monotonic() + _LIFE

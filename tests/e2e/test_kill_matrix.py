@@ -7,12 +7,15 @@ import pytest
 from tests.e2e.bad_input import BAD_INPUT_DAGS
 from tests.e2e.conftest import Matrix
 from tests.e2e.rows import ALL
+from tests.e2e.versions import CANNOT_RUN
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("key", [row.key for row in ALL])
 def test_row(matrix: Matrix, key: str) -> None:
+    if key in CANNOT_RUN:
+        pytest.skip(CANNOT_RUN[key])
     if key not in matrix.cases:
         pytest.skip("left out by --rows")
     record = matrix.cases[key].record

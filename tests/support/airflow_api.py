@@ -23,6 +23,9 @@ class AirflowApi:
     :param password: of its user ``admin``.
     """
 
+    api = "api/v2"
+    health_path = "api/v2/monitor/health"
+
     def __init__(self, url: str, *, password: str) -> None:
         self.url = url
         self.password = password
@@ -36,7 +39,7 @@ class AirflowApi:
     def health(self) -> dict[str, str]:
         """Status of each part; none if the API server does not answer."""
         try:
-            answer = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5)
+            answer = requests.get(f"{self.url}/{self.health_path}", timeout=5)
         except requests.RequestException:
             return {}
         return {part: str((about or {}).get("status")) for part, about in answer.json().items()} if answer.ok else {}
@@ -95,12 +98,15 @@ class AirflowApi:
         return answer.json()["value"] if answer.ok else None
 
     def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
-        if "Authorization" not in self._session.headers:
-            credentials = {"username": "admin", "password": self.password}
-            answer = self._session.post(f"{self.url}/auth/token", json=credentials, timeout=30)
-            answer.raise_for_status()
-            self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        return self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=30)
+        if "Authorization" not in self._session.headers and self._session.auth is None:
+            self._log_in()
+        return self._session.request(method, f"{self.url}/{self.api}/{path}", json=body, timeout=30)
+
+    def _log_in(self) -> None:
+        credentials = {"username": "admin", "password": self.password}
+        answer = self._session.post(f"{self.url}/auth/token", json=credentials, timeout=30)
+        answer.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
         for attempt in range(5):

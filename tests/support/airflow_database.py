@@ -106,11 +106,15 @@ class AirflowDatabase:
             return list(connection.execute(sql, values))
 
     def _update(self, sql: str, *values: Any) -> None:
+        changed = self._changed(sql, values)
+        if changed != 1:
+            raise RuntimeError(f"{sql} {values}: {changed} rows")
+
+    def _changed(self, sql: str, values: tuple[Any, ...]) -> int:
         with self._connected() as connection:
             changed = connection.execute(sql, values).rowcount
             connection.commit()
-        if changed != 1:
-            raise RuntimeError(f"{sql} {values}: {changed} rows")
+        return changed
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_database import AirflowDatabase
 from tests.support.airflow_environment import airflow_command, airflow_environment, prepare_home
 from tests.support.processes import ProcessGroup, free_port, listens, wait_until
 
@@ -35,6 +36,8 @@ class AirflowParts(AirflowApi):
     :param settings: more Airflow settings, and other variables of the environment.
     """
 
+    parts: tuple[str, ...] = (PUBLIC_API, TASKS_API, SCHEDULER, DAG_PROCESSOR, TRIGGERER)
+
     def __init__(
         self,
         home: Path,
@@ -56,10 +59,9 @@ class AirflowParts(AirflowApi):
         self._parts: dict[str, ProcessGroup] = {}
 
     def __enter__(self) -> Self:
-        prepare_home(self.home, password=self.password)
-        self.run("db", "migrate")
         try:
-            for part in (PUBLIC_API, TASKS_API, SCHEDULER, DAG_PROCESSOR, TRIGGERER):
+            self.prepare()
+            for part in self.parts:
                 self.start(part)
             wait_until("Airflow to be healthy", self.healthy, seconds=180)
         except BaseException as error:
@@ -77,6 +79,15 @@ class AirflowParts(AirflowApi):
             process.stop(seconds=3)
         self.close()
 
+    def prepare(self) -> None:
+        """Make AIRFLOW_HOME and the database."""
+        prepare_home(self.home, password=self.password)
+        self.run("db", "migrate")
+
+    def database(self) -> AirflowDatabase:
+        """Return the database."""
+        return AirflowDatabase(self.home / "airflow.db")
+
     def run(self, *arguments: str) -> str:
         """Run an ``airflow`` command to its end; return what it printed."""
         command = [airflow_command(), *arguments]
@@ -91,17 +102,19 @@ class AirflowParts(AirflowApi):
         :param part: which.
         :param name: under which it can be stopped, if there is more than one.
         """
-        arguments = {
+        output = self.home / f"{part.replace(' ', '-')}-{len(self.sessions)}.log"
+        process = ProcessGroup([airflow_command(), *self._arguments(part)], output=output, env=self.env)
+        self._parts[name or part] = process.__enter__()
+        self.sessions.add(process.pid)
+
+    def _arguments(self, part: str) -> tuple[str, ...]:
+        return {
             PUBLIC_API: ("api-server", "--apps", "core"),
             TASKS_API: ("api-server", "--apps", "execution", "--port", str(self._tasks_port)),
             DAG_PROCESSOR: (DAG_PROCESSOR,),
             SCHEDULER: (SCHEDULER, "--skip-serve-logs"),
             TRIGGERER: (TRIGGERER, "--skip-serve-logs"),
-        }
-        output = self.home / f"{part.replace(' ', '-')}-{len(self.sessions)}.log"
-        process = ProcessGroup([airflow_command(), *arguments[part]], output=output, env=self.env)
-        self._parts[name or part] = process.__enter__()
-        self.sessions.add(process.pid)
+        }[part]
 
     def kill(self, part: str) -> None:
         """SIGKILL all processes of a part, as the kernel does to a machine's or a container's."""
@@ -134,6 +147,9 @@ class AirflowParts(AirflowApi):
         for process in self._parts.values():
             process.check_running()
         health = self.health()
-        return listens(self._tasks_port) and all(
+        return self._serves_tasks() and all(
             health.get(part) == "healthy" for part in ("metadatabase", "scheduler", "triggerer", "dag_processor")
         )
+
+    def _serves_tasks(self) -> bool:
+        return listens(self._tasks_port)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from airflow.sdk import DAG, task
-from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
 from tests.e2e.starting import push_rubbish
@@ -29,17 +27,6 @@ with DAG("bad_xcom_task_callback", schedule=None):
         on_retry_callback=EarthEngineCancelOperationsNotifier(),
         on_failure_callback=EarthEngineCancelOperationsNotifier(),
     )(push_rubbish)()
-
-with DAG(
-    "bad_deadline",
-    schedule=None,
-    deadline=DeadlineAlert(
-        reference=DeadlineReference.FIXED_DATETIME(datetime(2020, 1, 1, tzinfo=UTC)),
-        interval=timedelta(seconds=1),
-        callback=AsyncCallback(EarthEngineCancelOperationsNotifier),
-    ),
-):
-    task(task_id="work")(push_rubbish)()
 
 with DAG("bad_neighbour", schedule=None):
     task(task_id="work")(push_rubbish)()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, task
-from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
 from tests.e2e.starting import hold, leave
@@ -30,14 +28,3 @@ with DAG("retry_callback", schedule=None):
 with DAG("mapped_callback", schedule=None):
     work = task(task_id="work", on_failure_callback=EarthEngineCancelOperationsNotifier())(hold)
     work.expand(index=list(range(20)))
-
-with DAG(
-    "deadline",
-    schedule=None,
-    deadline=DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=timedelta(seconds=30),
-        callback=AsyncCallback(EarthEngineCancelOperationsNotifier),
-    ),
-):
-    task(task_id="sibling")(leave)() >> task(task_id="work")(hold)()

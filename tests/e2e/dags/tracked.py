@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
 from tests.e2e.starting import hold, leave
