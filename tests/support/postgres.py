@@ -15,6 +15,7 @@ from tests.support.processes import ProcessGroup, wait_until
 
 __all__ = ["postgres"]
 
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Start a server; return SQLAlchemy's address of its database; stop the server when the block ends.

@@ -11,8 +11,11 @@ from airflow_provider_eeops.notifications.operations import EarthEngineCancelOpe
 from tests.e2e.starting import hold, leave, push_rubbish
 
 if find_spec("airflow.sdk") is not None:
-    from airflow.sdk.definitions.callback import AsyncCallback
-    from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+    from airflow.sdk.definitions.deadline import (  # type: ignore[attr-defined] # where 3.1 has it
+        AsyncCallback,
+        DeadlineAlert,
+        DeadlineReference,
+    )
 
     with DAG(
         "deadline",
