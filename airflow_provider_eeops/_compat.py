@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from airflow.triggers.base import BaseTrigger
 
@@ -11,10 +12,13 @@ try:
 except ImportError:  # Airflow 2.11, and 3.0 to 3.1, where it is not in the SDK
     from airflow.exceptions import AirflowRescheduleException
 
-__all__ = ["TRIGGERS_HAVE_ON_KILL", "AirflowRescheduleException", "get_task_states"]
+__all__ = ["STATE_FOLLOWS_CALLBACK", "TRIGGERS_HAVE_ON_KILL", "AirflowRescheduleException", "get_task_states"]
 
 TRIGGERS_HAVE_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3; before, a trigger that is told to go is only cancelled, whoever told it so."""
+
+STATE_FOLLOWS_CALLBACK = find_spec("airflow.sdk") is None
+"""Airflow 2: a task's callback is called before its end is stored, so that no next try can have begun."""
 
 
 def get_task_states(dag_id: str, run_id: str, task_ids: Sequence[str] | None) -> dict[str, str | None]:

@@ -73,6 +73,13 @@ def test_who_calls(context: Mapping[str, Any], *, about_run: bool, caller: Calle
     assert (run_of(context), is_about_run(context), caller_of(context)) == (Run("d", "r"), about_run, caller)
 
 
+def test_airflow_2_stores_a_retry_after_its_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_eeops.callbacks.STATE_FOLLOWS_CALLBACK", True)
+    caller = caller_of({"ti": RETRIED, "exception": ValueError()})
+    assert caller is Caller.ENDING
+    assert may_cancel("running", caller)
+
+
 @pytest.mark.parametrize("context", [{}, {"dag": Thing(dag_id="d")}, {"dag_run": {"dag_id": "d"}}, {"dag_run": TI}])
 def test_no_run(context: Mapping[str, Any]) -> None:
     assert run_of(context) is None
