@@ -134,6 +134,16 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
         except Exception:
             self.log.exception("No cancellation could be requested.")
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render the templated fields. Airflow 2 would leave the template where it renders to nothing.
+
+        :param context: the callback's context.
+        :param jinja_env: to render with. Default: the DAG's.
+        """
+        env = jinja_env or self.get_template_env(dag=context.get("dag"))
+        for field in self.template_fields:
+            setattr(self, field, self.render_template(getattr(self, field), context, env))
+
     def notify(self, context: Context) -> None:
         """Cancel, from a worker or the DAG processor.
 

@@ -6,7 +6,7 @@ import time
 from typing import Any, cast
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, Context
+from airflow.providers.common.compat.sdk import DAG, BaseNotifier, Context
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
 
@@ -155,6 +155,14 @@ def test_one_instance_serves_many_calls(how: str, emulator: Emulator, context: C
 def test_a_template_that_fails_is_logged(how: str, context: Context, capsys: pytest.CaptureFixture[str]) -> None:
     call(EarthEngineCancelOperationsNotifier(operations="{{ 1 / 0 }}"), context, how=how)
     assert "No cancellation could be requested" in capsys.readouterr().out
+
+
+def test_what_renders_to_nothing_is_nothing_in_airflow_2(
+    monkeypatch: pytest.MonkeyPatch, context: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(BaseNotifier, "_do_render_template_fields", lambda *_: None)  # it leaves the template there
+    EarthEngineCancelOperationsNotifier(operations="{{ [] }}")(context)
+    assert "its template rendered to nothing" in capsys.readouterr().out
 
 
 def test_a_template_that_rendered_to_nothing_is_named(context: Context, capsys: pytest.CaptureFixture[str]) -> None:
