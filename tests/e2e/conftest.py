@@ -64,6 +64,7 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     seconds = time.monotonic() - began
     if (file := request.config.getoption("--kill-matrix")) is not None:
         data = file.with_suffix(".json")
-        store(data, version("apache-airflow"), ALL, {case.row.key: case.record for case in cases}, seconds=seconds)
+        records = {case.row.key: case.record for case in cases}
+        store(data, version("apache-airflow"), ALL, records, cannot_run=CANNOT_RUN, seconds=seconds)
         file.write_text(page(json.loads(data.read_text()), heartbeat=HEARTBEAT, timeout=HEARTBEAT_TIMEOUT))
     return Matrix({case.row.key: case for case in cases}, callbacks, touched, left, seconds)

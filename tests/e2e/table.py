@@ -17,8 +17,9 @@ __all__ = ["page", "store"]
 _HEAD = """# The kill matrix
 
 Each row is a way for a task to end badly, and an owner of Earth Engine operations. `make kill-matrix` lets each happen
-on a real Airflow (scheduler with LocalExecutor, triggerer, DAG processor, two API servers, SQLite) and writes this
-page. What is told of operations and requests was read from the [emulator](emulator.md), not from Airflow.
+on a real Airflow (scheduler with LocalExecutor, triggerer, DAG processor, two API servers, SQLite; of Airflow 2 one
+webserver, and PostgreSQL, as on SQLite it runs but one task at a time) and writes this page. What is told of operations
+and requests was read from the [emulator](emulator.md), not from Airflow.
 
 A row passes when every operation that the owner has was asked to cancel within the bound and ended CANCELLED, when
 the log of who asked names each of them with its outcome, and when no other operation was asked: a sibling task's,
@@ -43,18 +44,28 @@ _COLUMNS = (
 )
 
 
-def store(file: Path, version: str, rows: Sequence[Row], records: Mapping[str, Record], *, seconds: float) -> None:
+def store(
+    file: Path,
+    version: str,
+    rows: Sequence[Row],
+    records: Mapping[str, Record],
+    *,
+    cannot_run: Mapping[str, str],
+    seconds: float,
+) -> None:
     """Put the figures of one version into the JSON file.
 
     :param file: the file.
     :param version: Airflow's.
     :param rows: all rows, in order.
     :param records: what was seen of each.
+    :param cannot_run: why rows cannot be run on this version.
     :param seconds: how long the suite took.
     """
     figures = [_told(row, version) | records[row.key].to_dict() for row in rows if row.key in records]
     known = json.loads(file.read_text()) if file.exists() else {}
-    known[version] = {"seconds": round(seconds), "rows": figures}
+    left_out = [_told(row, version) | {"why": cannot_run[row.key]} for row in rows if row.key in cannot_run]
+    known[version] = {"seconds": round(seconds), "rows": figures, "cannot_run": left_out}
     file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
@@ -73,7 +84,9 @@ def page(known: Mapping[str, Any], *, heartbeat: float, timeout: float) -> str:
         apart = f", {known_not_to} do not hold on this version" if known_not_to else ""
         parts.append(
             f"## Airflow {version}\n\n{passed} of {len(figures['rows'])} rows pass{apart}; the suite took"
-            f" {figures['seconds']} s.\n\n{_COLUMNS}" + "".join(map(_line, figures["rows"]))
+            f" {figures['seconds']} s.\n\n{_COLUMNS}"
+            + "".join(map(_line, figures["rows"]))
+            + "".join(map(_left_out, figures.get("cannot_run", ())))
         )
     return "\n".join(parts)
 
@@ -103,6 +116,11 @@ def _line(row: Mapping[str, Any]) -> str:
         _result(row),
     )
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
+
+
+def _left_out(row: Mapping[str, Any]) -> str:
+    cells = (row["number"], row["owner"], row["event"], *"-----", f"not run: {row['why']}")
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _result(row: Mapping[str, Any]) -> str:
