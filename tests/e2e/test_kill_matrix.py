@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.bad_input import BAD_INPUT_DAGS
 from tests.e2e.conftest import Matrix
 from tests.e2e.rows import ALL
-from tests.e2e.versions import CANNOT_RUN
+from tests.e2e.versions import CANNOT_RUN, SECONDS
 
 AIRFLOW = version("apache-airflow")
 
@@ -46,7 +46,7 @@ def test_bad_input_is_logged(matrix: Matrix) -> None:
 
 
 def test_it_ends_soon(matrix: Matrix) -> None:
-    assert matrix.seconds < 600
+    assert matrix.seconds < SECONDS
 
 
 def test_no_process_is_left(matrix: Matrix) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 
 from tests.support.airflow_2 import IS_AIRFLOW_2
 
-__all__ = ["AT_ONCE", "CANNOT_RUN"]
+__all__ = ["AT_ONCE", "CANNOT_RUN", "SECONDS"]
 
 AT_ONCE = 4 if IS_AIRFLOW_2 else 7
 """Rows side by side: a process of Airflow 2 takes longer to start."""
 
+
+SECONDS = 900 if IS_AIRFLOW_2 else 600
+"""What the suite may take."""
 
 _NO_API_SERVER = "a task of Airflow 2 asks the database: there is no API server that could be down"
 
