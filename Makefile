@@ -38,7 +38,8 @@ DRIVER := $(if $(filter 2.%,$(AIRFLOW)),psycopg2-binary)
 kill-matrix: setup ## Let tasks end badly in every way on a real Airflow; write docs/kill-matrix.md
 ifdef AIRFLOW
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(MATRIX)
-	$(BIN)/uv pip install --quiet --python $(MATRIX)/bin/python --editable '.[emulator]' --group test 'apache-airflow==$(AIRFLOW)' $(DRIVER)
+	$(BIN)/uv pip install --quiet --python $(MATRIX)/bin/python --editable '.[emulator]' --group test \
+	  --constraint .ci/constraints-older-airflow.txt 'apache-airflow==$(AIRFLOW)' $(DRIVER)
 endif
 	$(MATRIX)/bin/python -m pytest $(OTHERS_WARNINGS) tests/e2e --kill-matrix=docs/kill-matrix.md
 

@@ -74,6 +74,7 @@ class Row:
     :param says: what the task's error must say.
     :param since: the Airflow that it holds from; on an older one it is run all the same, and must not hold.
     :param instead: what to use there.
+    :param also: the major version of an older Airflow that it holds on all the same.
     """
 
     number: str
@@ -97,6 +98,7 @@ class Row:
     says: str | None = None
     since: str | None = None
     instead: str | None = None
+    also: int | None = None
 
     @property
     def key(self) -> str:
@@ -110,7 +112,8 @@ class Row:
 
     def holds_on(self, airflow: str) -> bool:
         """Whether it is to hold on this version of Airflow."""
-        return self.since is None or Version(airflow) >= Version(self.since)
+        version = Version(airflow)
+        return self.since is None or version >= Version(self.since) or version.major == self.also
 
 
 @dataclass

@@ -11,7 +11,7 @@ from tests.e2e.cases import Case
 from tests.e2e.matrix import Row
 from tests.e2e.peace import InPeace
 from tests.e2e.place import Place
-from tests.e2e.versions import AT_ONCE, CANNOT_RUN
+from tests.e2e.versions import ALONE, AT_ONCE, CANNOT_RUN
 from tests.support.airflow_parts import SCHEDULER, TASKS_API
 
 __all__ = ["run_all"]
@@ -32,7 +32,8 @@ def run_all(place: Place, wanted: Sequence[str]) -> list[Case]:
         return [row for row in some if row.key.startswith(tuple(wanted)) and row.key not in CANNOT_RUN]
 
     return [
-        *_side_by_side(place, chosen(rows.ROWS), at_once=AT_ONCE),
+        *_side_by_side(place, [row for row in chosen(rows.ROWS) if row.key not in ALONE], at_once=AT_ONCE),
+        *_side_by_side(place, [row for row in chosen(rows.ROWS) if row.key in ALONE], at_once=1),
         *_while_cancel_fails(place, chosen(rows.WHILE_CANCEL_FAILS)),
         *_side_by_side(place, chosen(rows.ASKING), at_once=1),
         *_while_stopped(place, chosen(rows.WHILE_API_SERVER_STOPPED), TASKS_API),

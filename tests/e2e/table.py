@@ -53,7 +53,7 @@ def store(
     cannot_run: Mapping[str, str],
     seconds: float,
 ) -> None:
-    """Put the figures of one version into the JSON file.
+    """Put the figures of one version into the JSON file; a run of some rows replaces those of these rows alone.
 
     :param file: the file.
     :param version: Airflow's.
@@ -62,10 +62,18 @@ def store(
     :param cannot_run: why rows cannot be run on this version.
     :param seconds: how long the suite took.
     """
-    figures = [_told(row, version) | records[row.key].to_dict() for row in rows if row.key in records]
     known = json.loads(file.read_text()) if file.exists() else {}
     left_out = [_told(row, version) | {"why": cannot_run[row.key]} for row in rows if row.key in cannot_run]
-    known[version] = {"seconds": round(seconds), "rows": figures, "cannot_run": left_out}
+    before = known.get(version, {"seconds": 0, "rows": [], "again": []})
+    figures = {row["row"]: row for row in before["rows"]}
+    figures |= {row.key: _told(row, version) | records[row.key].to_dict() for row in rows if row.key in records}
+    whole = len(records) + len(left_out) == len(rows)
+    known[version] = {
+        "seconds": round(seconds) if whole else before["seconds"],
+        "again": [] if whole else [row.key for row in rows if row.key in {*before.get("again", []), *records}],
+        "cannot_run": left_out,
+        "rows": [figures[row.key] for row in rows if row.key in figures],
+    }
     file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
@@ -82,9 +90,11 @@ def page(known: Mapping[str, Any], *, heartbeat: float, timeout: float) -> str:
         passed = sum(row["passed"] for row in figures["rows"])
         known_not_to = sum(not row["passed"] and row.get("instead") is not None for row in figures["rows"])
         apart = f", {known_not_to} do not hold on this version" if known_not_to else ""
+        again = figures.get("again")
+        parted = f" Rows of another run: {'; '.join(again)}." if again else ""
         parts.append(
             f"## Airflow {version}\n\n{passed} of {len(figures['rows'])} rows pass{apart}; the suite took"
-            f" {figures['seconds']} s.\n\n{_COLUMNS}"
+            f" {figures['seconds']} s.{parted}\n\n{_COLUMNS}"
             + "".join(map(_line, figures["rows"]))
             + "".join(map(_left_out, figures.get("cannot_run", ())))
         )
