@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger
 
@@ -12,13 +13,35 @@ try:
 except ImportError:  # Airflow 2.11, and 3.0 to 3.1, where it is not in the SDK
     from airflow.exceptions import AirflowRescheduleException
 
-__all__ = ["STATE_FOLLOWS_CALLBACK", "TRIGGERS_HAVE_ON_KILL", "AirflowRescheduleException", "get_task_states"]
+__all__ = [
+    "STATE_FOLLOWS_CALLBACK",
+    "TRIGGERS_HAVE_ON_KILL",
+    "AirflowRescheduleException",
+    "get_task_states",
+    "is_ended_before_it_resumes",
+]
 
 TRIGGERS_HAVE_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3; before, a trigger that is told to go is only cancelled, whoever told it so."""
 
 STATE_FOLLOWS_CALLBACK = find_spec("airflow.sdk") is None
 """Airflow 2: a task's callback is called before its end is stored, so that no next try can have begun."""
+
+
+def is_ended_before_it_resumes() -> bool:
+    """Whether the running task was deferred, and Airflow calls no method of it but ``on_kill``.
+
+    Airflow 2 does so when ``execution_timeout`` has passed by the time the task resumes.
+    """
+    if not STATE_FOLLOWS_CALLBACK:
+        return False
+    from airflow.providers.common.compat.sdk import AirflowException, get_current_context
+
+    try:
+        ti: Any = get_current_context()["ti"]
+    except (RuntimeError, AirflowException):  # nothing is executed yet
+        return False
+    return ti.next_method is not None
 
 
 def get_task_states(dag_id: str, run_id: str, task_ids: Sequence[str] | None) -> dict[str, str | None]:

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_eeops._compat import AirflowRescheduleException
+from airflow_provider_eeops._compat import AirflowRescheduleException, is_ended_before_it_resumes
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.deadlines import backstop, deadline_of
 from airflow_provider_eeops.api.models import Outcome, Report
@@ -116,6 +116,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         self._watch: Watch | None = None
         self._stop: Stop | None = None
         self._killing: KillCanceller | None = None
+        self._resumed = False
         self._requested = Report()  # what became of the operations at a timeout
 
     def execute(self, context: Context) -> Any:
@@ -163,6 +164,12 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             self._stop.request()
         if self._killing is not None and self._watch is not None:
             self._killing.cancel(self._watch.pending)
+        elif self.cancel_on_kill and not self._resumed and self._stop is None and is_ended_before_it_resumes():
+            try:
+                names = self._get_hook().parse(self.operations).names
+                self._request_cancellation(names, because="The time was over while the task was deferred.")
+            finally:
+                self._close()
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
         """Sleep here, where a kill ends it, and leave Airflow's own sleep nothing."""
@@ -207,6 +214,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the deferral. If Airflow ended it, nothing of ours was asked to cancel yet."""
+        self._resumed = True
         if next_method == _DEFERRAL_FAILED:
             limit = execution_deadline(context)
             by_execution_timeout = limit is not None and time.time() >= limit

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.bases.operator import TriggerFailureReason
 
-from airflow_provider_eeops._compat import AirflowRescheduleException
+from airflow_provider_eeops._compat import AirflowRescheduleException, is_ended_before_it_resumes
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, NotConfirmedError
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
@@ -264,6 +265,27 @@ def test_a_state_that_is_not_accepted_cancels_nothing(emulator: Emulator, contex
     with pytest.raises(AirflowFailException):
         sensor(operations=names, accepted_states=SUCCEEDED, cancel_on_timeout=True).execute(context)
     assert emulator.count("cancel") == 0
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_airflow_2_ends_a_deferred_task_before_it_resumes(
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator, *, cancel_on_kill: bool
+) -> None:
+    monkeypatch.setattr("airflow_provider_eeops.sensors.operations.is_ended_before_it_resumes", lambda: True)
+    name = emulator.add_operation()
+    sensor(operations=name, deferrable=True, cancel_on_kill=cancel_on_kill).on_kill()
+    assert emulator.cancel_requested(name) == cancel_on_kill
+
+
+@pytest.mark.parametrize(("next_method", "ended"), [(None, False), ("execute_complete", True)])
+def test_a_task_of_airflow_2_that_was_deferred_is_known(
+    monkeypatch: pytest.MonkeyPatch, next_method: str | None, *, ended: bool
+) -> None:
+    context = {"ti": SimpleNamespace(next_method=next_method)}
+    monkeypatch.setattr("airflow_provider_eeops._compat.STATE_FOLLOWS_CALLBACK", True)
+    assert not is_ended_before_it_resumes()  # no task runs
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.get_current_context", lambda: context)
+    assert is_ended_before_it_resumes() == ended
 
 
 def test_on_kill_before_execute_is_harmless() -> None:
