@@ -68,8 +68,8 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
     :param if_empty: what to do if there is no operation at all: ``fail``, ``skip`` or ``ignore`` (succeed).
     :param poll_failure_limit: polls that may fail in a row before the task fails.
     :param cancel_on_kill: request cancellation of what is not confirmed when the task is marked failed or success or
-        cleared, its DAG run ends, ``execution_timeout`` passes, or its worker is asked to stop. While it is deferred,
-        from Airflow 3.0 on; a cleared task that waits for the same operations again keeps them.
+        cleared, its DAG run ends, ``execution_timeout`` passes, or its worker is asked to stop. While it is deferred
+        too; a cleared task that waits for the same operations again keeps them.
     :param cancel_on_timeout: the same when the wait ends without confirmation: ``timeout`` passes, polls fail
         ``poll_failure_limit`` times in a row, or Airflow ends the deferral.
     :param max_concurrency: requests at once.
