@@ -85,9 +85,8 @@ class Logs:
         if (task := _TASK_LOG.search(within)) is None:
             return "DAG processor" if within.startswith("dag_processor") else "triggerer"
         where = "trigger" if task["trigger"] else "worker"
-        return (
-            where if (task["task"], task["attempt"]) == ("work", "1") else f"{where}, {task['task']} {task['attempt']}"
-        )
+        owner = (task["task"], task["attempt"]) == ("work", "1")
+        return where if owner else f"{where} ({task['task']}, try {task['attempt']})"
 
 
 def _changed(path: Path) -> float:

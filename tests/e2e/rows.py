@@ -53,7 +53,7 @@ WORKER = ("worker",)
 TRIGGER = ("trigger", "triggerer")
 EITHER = ("trigger", "triggerer", "worker")
 PROCESSOR = ("DAG processor",)
-TAKEN_OVER = ("worker, cleanup 1",)
+TAKEN_OVER = ("worker (cleanup, try 1)",)
 
 REFUSED = {"method": "cancel", "status": 503, "times": None}
 HELD = {"method": "cancel", "action": "hang", "seconds": 6, "times": None}
@@ -145,7 +145,7 @@ ROWS = [
     Row("13a", TASK, "SIGKILL, DAG-level callback", "dag_callback", events.sigkill, CALLBACK, PROCESSOR),
     Row("13b", TASK, "SIGKILL, all_done cleanup task", "tracked_cleanup", events.sigkill, CLEANUP, TAKEN_OVER),
     Row(
-        *("14a", TASK, "SIGKILL, retry left", "tracked_retry", events.sigkill, SECOND, ("worker, work 2",)),
+        *("14a", TASK, "SIGKILL, retry left", "tracked_retry", events.sigkill, SECOND, ("worker (work, try 2)",)),
         ends="success",
         next_try=True,
     ),

@@ -37,9 +37,7 @@ A task's heartbeat was set to {heartbeat} s, for which Airflow's default is 5 s;
 {timeout} s without one, for which it is 300 s. The bounds are for these settings.
 """
 
-_COLUMNS = (
-    "| # | owner | event | who asked | first | last | sent | bound | result |\n|---|---|---|---|---|---|---|---|---|\n"
-)
+_COLUMNS = "| # | owner | event | who | first | last | sent | bound | result |\n|---|---|---|---|---|---|---|---|---|\n"
 
 
 def store(file: Path, version: str, rows: Sequence[Row], records: Mapping[str, Record], *, seconds: float) -> None:
