@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -54,6 +54,8 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     :param upstream_task_ids: tasks whose end the task waited for: if they are cleared too, the next try gets other
         operations.
     """
+
+    _has_asked: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -127,6 +129,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         with self._hook() as hook:
             await hook.load()
             client = await asyncio.to_thread(hook.get_conn)
+            await self._ask_first()
             while True:
                 # First this: who deferred has just asked, and Airflow fails a task that resumes before its scheduler
                 # noticed that it deferred ("finished with state success, but the state attribute is queued").
@@ -136,6 +139,13 @@ class EarthEngineOperationsTrigger(BaseTrigger):
                 verdict = watch.verdict(now=time.time())
                 if verdict is not Verdict.WAITING:
                     return verdict
+
+    async def _ask_first(self) -> None:
+        """Ask Airflow once in a process: its first answer can take many seconds, for which a kill should not wait."""
+        if self.cancel_on_kill and not EarthEngineOperationsTrigger._has_asked:
+            EarthEngineOperationsTrigger._has_asked = True
+            with suppress(Exception):  # a kill will ask again, and say so
+                await self._judge(self.operations)
 
     async def on_kill(self) -> None:
         """Request cancellation of what is not confirmed, if nobody owns it any more.

@@ -168,6 +168,16 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Known:
     return run
 
 
+def test_the_first_wait_of_a_process_asks_airflow_so_that_a_kill_need_not_wait_for_its_first_answer(
+    emulator: Emulator, run: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EarthEngineOperationsTrigger, "_has_asked", False)
+    name = emulator.add_operation(finished=True)
+    for _ in range(2):
+        assert event_of(placed(trigger(name)))["verdict"] == "settled"
+    assert run.looks == 1
+
+
 def placed(waiting: EarthEngineOperationsTrigger, *, map_index: int = -1) -> EarthEngineOperationsTrigger:
     waiting._task_instance = SimpleNamespace(
         dag_id="dag", task_id="wait", run_id="run", map_index=map_index, try_number=1
