@@ -15,6 +15,7 @@ __all__ = [
     "HEARTBEAT_TIMEOUT",
     "OPERATOR",
     "OPERATOR_DEFERRED",
+    "OWN_DEFERRED",
     "SENSOR",
     "TASK",
     "Bound",
@@ -33,6 +34,7 @@ SENSOR = "sensor"
 DEFERRED = "sensor, deferred"
 OPERATOR = "operator"
 OPERATOR_DEFERRED = "operator, deferred"
+OWN_DEFERRED = "user's operator, deferred"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Row:
     @property
     def slug(self) -> str:
         """The same, as operations' descriptions have it."""
-        return self.key.replace(", ", "-").replace(" ", "-")
+        return self.key.replace(", ", "-").replace(" ", "-").replace("'", "")
 
 
 @dataclass

@@ -11,6 +11,7 @@ from tests.e2e.matrix import (
     HEARTBEAT_TIMEOUT,
     OPERATOR,
     OPERATOR_DEFERRED,
+    OWN_DEFERRED,
     SENSOR,
     TASK,
     Bound,
@@ -33,6 +34,7 @@ KILLED = Bound(5 + HEARTBEAT, f"a heartbeat of {HEARTBEAT} s tells the worker, w
 SIGNALLED = Bound(5, "the signal tells the process, which then has 5 s")
 LOOPED = Bound(5 + 2 * HEARTBEAT, "as marked failed; six instances are marked one after the other")
 TRIGGERER = Bound(10, "the triggerer notices within its loop of 1 s, and the work is detached")
+NEXT_TRY_SEEN = Bound(30, "the trigger looks every 2 s until it sees what the next try owns")
 DEADLINE = Bound(10, "the trigger polls every 2 s, or a worker takes over from it")
 DAG_TIMEOUT = Bound(10 + HEARTBEAT, "the scheduler looks at runs every few seconds, then as marked failed")
 RESUMED = Bound(25, "the scheduler looks for it every 5 s, and a worker takes over")
@@ -123,6 +125,12 @@ ROWS = [
     Row(
         *("8e", OPERATOR_DEFERRED, "marked failed", "operator_deferred", events.marked_failed, TRIGGERER, TRIGGER),
         operation={"cancel_seconds": 15},
+    ),
+    Row(
+        *("8f", OWN_DEFERRED, "cleared; the next try starts others and defers", "start_and_wait"),
+        *(events.cleared("work"), NEXT_TRY_SEEN, TRIGGER),
+        ends=None,
+        next_try=True,
     ),
     Row(
         *("10", SENSOR, "own timeout, with cancel_on_timeout", "sensor_timeout_cancels"),
