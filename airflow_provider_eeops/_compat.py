@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
 try:
@@ -11,10 +12,20 @@ try:
 except ImportError:  # Airflow 2.11, and 3.0 to 3.1, where it is not in the SDK
     from airflow.exceptions import AirflowRescheduleException
 
-__all__ = ["TRIGGERS_HAVE_ON_KILL", "AirflowRescheduleException", "get_task_states"]
+try:
+    from airflow.sdk.exceptions import TaskAwaitingInput
+except ImportError:  # before Airflow 3.3
+    _LATER: tuple[type[BaseException], ...] = ()
+else:
+    _LATER = (TaskAwaitingInput,)
+
+__all__ = ["PAUSES", "TRIGGERS_HAVE_ON_KILL", "AirflowRescheduleException", "get_task_states"]
 
 TRIGGERS_HAVE_ON_KILL = hasattr(BaseTrigger, "on_kill")
 """Airflow 3.3; before, a trigger that is told to go is only cancelled, whoever told it so."""
+
+PAUSES: tuple[type[BaseException], ...] = (TaskDeferred, AirflowRescheduleException, *_LATER)
+"""What leaves a task that goes on later, in another process."""
 
 
 def get_task_states(dag_id: str, run_id: str, task_ids: Sequence[str] | None) -> dict[str, str | None]:

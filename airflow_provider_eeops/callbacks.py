@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
+from airflow_provider_eeops.exceptions import TaskKilledError
 from airflow_provider_eeops.instances import Instance, Run, States
 
 __all__ = ["Caller", "caller_of", "find_instances", "is_about_run", "may_cancel", "run_of"]
@@ -92,6 +93,8 @@ def caller_of(context: Mapping[str, Any]) -> Caller:
         return Caller.DEADLINE
     if "exception" not in context or is_about_run(context):
         return Caller.ELSEWHERE
+    if isinstance(context["exception"], TaskKilledError):
+        return Caller.ELSEWHERE  # ended from outside: by now a later try may run, and have recorded its own
     return Caller.RETRYING if getattr(context["ti"], "state", None) == "up_for_retry" else Caller.ENDING
 
 
