@@ -247,6 +247,11 @@ WHILE_CANCEL_FAILS = [
         errors_first=True,
     ),
     Row(
+        *("20b", SENSOR, "no answer during the kill", "sensor_cleanup"),
+        *(events.with_faults(events.marked_failed, **HELD), MENDED, TAKEN_OVER),
+        errors_first=True,
+    ),
+    Row(
         *("20b", DEFERRED, "no answer during the kill", "deferred_cleanup"),
         *(events.with_faults(events.marked_failed, **HELD), MENDED, TAKEN_OVER),
         errors_first=True,
