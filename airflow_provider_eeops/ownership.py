@@ -16,6 +16,8 @@ __all__ = ["Judgement", "all_ended", "judge_killed"]
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States of a task instance after which nothing of it runs."""
 
+_HANDED_ON = frozenset({"success", "skipped"})
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -30,7 +32,12 @@ class Judgement:
 
 
 def judge_killed(
-    names: Sequence[str], *, state: str | None, recorded: Collection[str] | None, upstream_ended: bool
+    names: Sequence[str],
+    *,
+    state: str | None,
+    recorded: Collection[str] | None,
+    upstream_ended: bool,
+    was_undecided: bool = False,
 ) -> Judgement:
     """Decide whose the operations of a trigger are, once Airflow has told the trigger to go.
 
@@ -40,7 +47,11 @@ def judge_killed(
     :param state: state of the task instance, None if it was cleared and not scheduled yet.
     :param recorded: operations that the XCom of the task instance lists; None if there is no such XCom.
     :param upstream_ended: whether all tasks upstream have ended; if not, they start other operations.
+    :param was_undecided: whether the next try was on its way at an earlier look; if it has succeeded since, what
+        it recorded was its own, and is handed on.
     """
+    if was_undecided and state in _HANDED_ON:
+        return Judgement(cancel=tuple(name for name in names if name not in (recorded or ())))
     if state in _ENDED:
         return Judgement(cancel=tuple(names))
     if state is None and not upstream_ended:

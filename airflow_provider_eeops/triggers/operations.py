@@ -165,20 +165,22 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         """Ask until it is decided whose the operations are."""
         names = self.operations if self._watch is None else self._watch.pending
         until = time.monotonic() + _UNDECIDED_SECONDS
+        was_undecided = False
         while True:
-            judgement = await self._judge(names)
+            judgement = await self._judge(names, was_undecided=was_undecided)
             if not judgement.undecided:
                 break
             if time.monotonic() > until:
                 self.log.warning("No next try began to wait in %g s: %s go on.", _UNDECIDED_SECONDS, ", ".join(names))
                 break
+            was_undecided = True
             await asyncio.sleep(_LOOK_SECONDS)
         kept = len(names) - len(judgement.cancel)
         if kept:
             self.log.info("The task still waits for %s: no cancellation is requested of them.", counted(kept))
         return judgement.cancel
 
-    async def _judge(self, names: Sequence[str]) -> Judgement:
+    async def _judge(self, names: Sequence[str], *, was_undecided: bool) -> Judgement:
         from asgiref.sync import sync_to_async
 
         ti: Any = self.task_instance
@@ -193,6 +195,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             state=states.get(instance.key, "removed"),
             recorded=recorded if isinstance(recorded, list) else None,
             upstream_ended=all_ended(states, self.upstream_task_ids, map_index=ti.map_index),
+            was_undecided=was_undecided,
         )
 
     async def _request_cancellation(self, names: Sequence[str]) -> None:
