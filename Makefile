@@ -35,7 +35,8 @@ MATRIX := $(if $(AIRFLOW),.cache/airflow-$(AIRFLOW),$(VENV))
 kill-matrix: setup ## Let tasks end badly in every way on a real Airflow; write docs/kill-matrix.md
 ifdef AIRFLOW
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(MATRIX)
-	$(BIN)/uv pip install --quiet --python $(MATRIX)/bin/python --editable '.[emulator]' --group test 'apache-airflow==$(AIRFLOW)'
+	$(BIN)/uv pip install --quiet --python $(MATRIX)/bin/python --editable '.[emulator]' --group test \
+	  --constraint .ci/constraints-older-airflow.txt 'apache-airflow==$(AIRFLOW)'
 endif
 	$(MATRIX)/bin/python -m pytest tests/e2e --kill-matrix=docs/kill-matrix.md
 

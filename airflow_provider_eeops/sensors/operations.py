@@ -181,11 +181,19 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         if self._killed:
             raise NotConfirmedError("the task was killed while it waited", report=self._report())
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Take what the trigger saw; return the report."""
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], execution_ends: float | None = None
+    ) -> dict[str, Any]:
+        """Take what the trigger saw; return the report.
+
+        :param context: the task's context.
+        :param event: the trigger's.
+        :param execution_ends: when ``execution_timeout`` is over, as it was known when the task deferred.
+        """
         report = Report.from_dict(event["report"])
         verdict, message = Verdict(event["verdict"]), event["message"]
-        limit = execution_deadline(context)
+        # Airflow 3.1 tells a task that resumes no start but that of its resumption.
+        limit = execution_deadline(context) if execution_ends is None else execution_ends
         by_execution_timeout = verdict is Verdict.TIMED_OUT and limit is not None and time.time() >= limit
         try:
             if self._cancels(verdict, by_execution_timeout=by_execution_timeout):
@@ -324,7 +332,8 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
     def _defer(self, context: Context) -> NoReturn:
         now = time.time()
-        deadline = deadline_of(self.timeout, now=now, limit=execution_deadline(context))
+        limit = execution_deadline(context)
+        deadline = deadline_of(self.timeout, now=now, limit=limit)
         self.defer(
             trigger=EarthEngineOperationsTrigger(
                 operations=self._watching().names,
@@ -339,6 +348,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
                 source_task_ids=self._source_task_ids,
             ),
             method_name="execute_complete",
+            kwargs=None if limit is None else {"execution_ends": limit},
             timeout=backstop(deadline, now=now),
         )
 

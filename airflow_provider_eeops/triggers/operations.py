@@ -188,10 +188,10 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         if self.task_instance is None:  # dag.test()
             return ()
         until = time.monotonic() + _UNDECIDED_SECONDS
-        pause = _LOOK_SECONDS
+        pause, was_undecided = _LOOK_SECONDS, False
         while time.monotonic() < until:
             try:
-                judgement = await self._judge(names)
+                judgement = await self._judge(names, was_undecided=was_undecided)
             except Exception:
                 self.log.exception("Airflow did not say whose the operations are; asking again.")
             else:
@@ -200,12 +200,13 @@ class EarthEngineOperationsTrigger(BaseTrigger):
                     if kept:
                         self.log.info("The task waits for %s still: their cancellation is not requested.", kept)
                     return judgement.cancel
+                was_undecided = True
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_LOOK_SECONDS)
         self.log.error("No next try was seen to wait in %g s: %s go on.", _UNDECIDED_SECONDS, ", ".join(names))
         return ()
 
-    async def _judge(self, names: Sequence[str]) -> Judgement:
+    async def _judge(self, names: Sequence[str], *, was_undecided: bool = False) -> Judgement:
         from asgiref.sync import sync_to_async
 
         ti: Any = self.task_instance
@@ -218,6 +219,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             state=states.get(instance.key, "removed"),
             recorded=recorded if isinstance(recorded, list) else None,
             sources_ended=all_ended(states, self.source_task_ids, map_index=ti.map_index),
+            was_undecided=was_undecided,
         )
 
     async def _request_cancellation(self, names: Sequence[str]) -> None:

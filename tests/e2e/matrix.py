@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
 if TYPE_CHECKING:
     from tests.e2e.cases import Case
 
@@ -72,6 +74,8 @@ class Row:
     :param ends: state in which the owner ends.
     :param next_try: whether another try follows, whose operations are to be left alone.
     :param says: what the task's error must say.
+    :param since: the Airflow that it holds from; on an older one it is run all the same, and must not hold.
+    :param instead: what to use there.
     """
 
     number: str
@@ -93,6 +97,8 @@ class Row:
     ends: str | None = "failed"
     next_try: bool = False
     says: str | None = None
+    since: str | None = None
+    instead: str | None = None
 
     @property
     def key(self) -> str:
@@ -103,6 +109,10 @@ class Row:
     def slug(self) -> str:
         """The same, as operations' descriptions have it."""
         return self.key.replace(", ", "-").replace(" ", "-").replace("'", "")
+
+    def holds_on(self, airflow: str) -> bool:
+        """Whether it is to hold on this version of Airflow."""
+        return self.since is None or Version(airflow) >= Version(self.since)
 
 
 @dataclass

@@ -35,6 +35,7 @@ SIGNALLED = Bound(5, "the signal tells the process, which then has 5 s")
 LOOPED = Bound(5 + 2 * HEARTBEAT, "as marked failed; six instances are marked one after the other")
 TRIGGERER = Bound(10, "the triggerer notices within its loop of 1 s, and the work is detached")
 NEXT_TRY_SEEN = Bound(30, "the trigger looks every 2 s until it sees what the next try owns")
+CLEARED = Bound(30, "the trigger is told once the export has run again and the next try is scheduled")
 DEADLINE = Bound(10, "the trigger polls every 2 s, or a worker takes over from it")
 DAG_TIMEOUT = Bound(10 + HEARTBEAT, "the scheduler looks at runs every few seconds, then as marked failed")
 RESUMED = Bound(25, "the scheduler looks for it every 5 s, and a worker takes over")
@@ -50,6 +51,9 @@ POLLS = Bound(30, "two polls fail, each after a retry")
 WAITED = Bound(90, "the wait ends when the operations do")
 REGAINED = Bound(120, "a triggerer counts as lost after 10 s; then the wait ends when the operations do")
 AT_ONCE = Bound(5, "nothing is to come")
+
+USE_RETRY_CALLBACK = "`on_retry_callback`, row 14b"
+USE_LOST_WORKER = "a teardown, row 13b, or `on_failure_callback`, row 15: they come when the task has ended"
 
 WORKER = ("worker",)
 TRIGGER = ("trigger", "triggerer")
@@ -110,7 +114,7 @@ ROWS = [
     Row("8b", DEFERRED, "marked success", "deferred", events.marked_success, TRIGGERER, TRIGGER, ends="success"),
     Row(
         *("8c", DEFERRED, "cleared, the export along with it", "deferred_after_export"),
-        *(events.cleared("export", "work"), TRIGGERER, TRIGGER),
+        *(events.cleared("export", "work"), CLEARED, TRIGGER),
         task="export",
         ends=None,
         next_try=True,
@@ -156,6 +160,8 @@ ROWS = [
         *("14a", TASK, "SIGKILL, retry left", "tracked_retry", events.sigkill, SECOND, ("worker (work, try 2)",)),
         ends="success",
         next_try=True,
+        since="3.3",
+        instead=USE_RETRY_CALLBACK,
     ),
     Row(
         *("14b", TASK, "SIGKILL, retry left, on_retry_callback", "retry_callback", events.sigkill, CALLBACK, PROCESSOR),
@@ -169,8 +175,14 @@ ROWS = [
     Row(
         *("16", TASK, "SIGTERM to the worker", "tracked", events.sigterm_to_worker, SIGNALLED),
         do="wait and look",
+        since="3.3",
+        instead=USE_LOST_WORKER,
     ),
-    Row("16", SENSOR, "SIGTERM to the worker", "sensor", events.sigterm_to_worker, SIGNALLED),
+    Row(
+        *("16", SENSOR, "SIGTERM to the worker", "sensor", events.sigterm_to_worker, SIGNALLED),
+        since="3.3",
+        instead=USE_LOST_WORKER,
+    ),
     Row(
         *("17", TASK, "Deadline Alert missed", "deadline", events.deadline(30), ALERT, ("triggerer",)),
         ends=None,
@@ -305,19 +317,19 @@ WHILE_SCHEDULER_STOPPED = [
 WITHOUT_TRIGGERER = [
     Row(
         *("9a", DEFERRED, "triggerer SIGTERM, started again", "deferred", events.triggerer_terminated, REGAINED),
-        operation={"run_seconds": 65},
+        operation={"run_seconds": 90},
         cancelled=False,
         ends="success",
     ),
     Row(
         *("9b", DEFERRED, "triggerer SIGKILL, started again", "deferred", events.triggerer_killed, REGAINED),
-        operation={"run_seconds": 65},
+        operation={"run_seconds": 90},
         cancelled=False,
         ends="success",
     ),
     Row(
         *("9c", DEFERRED, "trigger moved to another triggerer", "deferred", events.trigger_moved, REGAINED),
-        operation={"run_seconds": 65},
+        operation={"run_seconds": 90},
         cancelled=False,
         ends="success",
     ),

@@ -23,7 +23,8 @@ page. What is told of operations and requests was read from the [emulator](emula
 A row passes when every operation that the owner has was asked to cancel within the bound and ended CANCELLED, when
 the log of who asked names each of them with its outcome, and when no other operation was asked: a sibling task's,
 another run's, a later try's. Where nothing is to be cancelled it passes when nothing was, and the wait ended as it
-should within the bound.
+should within the bound. Where a row does not hold before a later Airflow, the result says what was seen, and what to
+use instead.
 
 - first, last: seconds from the event until the first and until the last of the operations was asked to cancel. An
   event that is a limit (a timeout) is the moment in which the limit was over.
@@ -41,7 +42,7 @@ _COLUMNS = "| # | owner | event | who | first | last | sent | bound | result |\n
 
 
 def store(file: Path, version: str, rows: Sequence[Row], records: Mapping[str, Record], *, seconds: float) -> None:
-    """Put the figures of one version into the JSON file.
+    """Put the figures of one version into the JSON file; a run of some rows replaces those of these rows alone.
 
     :param file: the file.
     :param version: Airflow's.
@@ -49,9 +50,16 @@ def store(file: Path, version: str, rows: Sequence[Row], records: Mapping[str, R
     :param records: what was seen of each.
     :param seconds: how long the suite took.
     """
-    figures = [_told(row) | records[row.key].to_dict() for row in rows if row.key in records]
     known = json.loads(file.read_text()) if file.exists() else {}
-    known[version] = {"seconds": round(seconds), "rows": figures}
+    before = known.get(version, {"seconds": 0, "rows": [], "again": []})
+    figures = {row["row"]: row for row in before["rows"]}
+    figures |= {row.key: _told(row, version) | records[row.key].to_dict() for row in rows if row.key in records}
+    whole = len(records) == len(rows)
+    known[version] = {
+        "seconds": round(seconds) if whole else before["seconds"],
+        "again": [] if whole else [row.key for row in rows if row.key in {*before.get("again", []), *records}],
+        "rows": [figures[row.key] for row in rows if row.key in figures],
+    }
     file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
@@ -66,14 +74,18 @@ def page(known: Mapping[str, Any], *, heartbeat: float, timeout: float) -> str:
     for version in sorted(known, key=_sortable, reverse=True):
         figures = known[version]
         passed = sum(row["passed"] for row in figures["rows"])
+        known_not_to = sum(not row["passed"] and row.get("instead") is not None for row in figures["rows"])
+        apart = f", {known_not_to} do not hold on this version" if known_not_to else ""
+        again = figures.get("again")
+        parted = f" Rows of another run: {'; '.join(again)}." if again else ""
         parts.append(
-            f"## Airflow {version}\n\n{passed} of {len(figures['rows'])} rows pass; the suite took"
-            f" {figures['seconds']} s.\n\n{_COLUMNS}" + "".join(map(_line, figures["rows"]))
+            f"## Airflow {version}\n\n{passed} of {len(figures['rows'])} rows pass{apart}; the suite took"
+            f" {figures['seconds']} s.{parted}\n\n{_COLUMNS}" + "".join(map(_line, figures["rows"]))
         )
     return "\n".join(parts)
 
 
-def _told(row: Row) -> dict[str, Any]:
+def _told(row: Row, version: str) -> dict[str, Any]:
     return {
         "number": row.number,
         "owner": row.owner,
@@ -81,6 +93,7 @@ def _told(row: Row) -> dict[str, Any]:
         "bound": row.bound.seconds,
         "because": row.bound.because,
         "cancelled": row.cancelled,
+        "instead": None if row.holds_on(version) else row.instead,
     }
 
 
@@ -94,9 +107,17 @@ def _line(row: Mapping[str, Any]) -> str:
         _seconds(row["last"]),
         f"{row['sent']} for {row['owned']}",
         f"{row['bound']:g} s: {row['because']}",
-        "passes" if row["passed"] else "**fails**: " + "; ".join(row["problems"]),
+        _result(row),
     )
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
+
+
+def _result(row: Mapping[str, Any]) -> str:
+    if row["passed"]:
+        return "passes"
+    seen = "; ".join(row["problems"])
+    instead = row.get("instead")
+    return f"**fails**: {seen}" if instead is None else f"does not hold: {seen}; use instead: {instead}"
 
 
 def _seconds(value: float | None) -> str:

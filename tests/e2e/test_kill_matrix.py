@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 
 from tests.e2e.bad_input import BAD_INPUT_DAGS
 from tests.e2e.conftest import Matrix
 from tests.e2e.rows import ALL
+
+AIRFLOW = version("apache-airflow")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -15,8 +19,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 def test_row(matrix: Matrix, key: str) -> None:
     if key not in matrix.cases:
         pytest.skip("left out by --rows")
-    record = matrix.cases[key].record
-    assert not record.problems, "\n".join(record.problems)
+    case = matrix.cases[key]
+    problems = "; ".join(case.record.problems)
+    if not case.row.holds_on(AIRFLOW):
+        assert problems, f"it holds on {AIRFLOW}, and is marked to hold since {case.row.since} only"
+        pytest.xfail(f"does not hold on {AIRFLOW}: {problems}; use instead: {case.row.instead}")
+    assert not problems
 
 
 def test_nothing_of_a_run_in_peace_was_touched(matrix: Matrix) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference  # type: ignore[attr-defined] # where 3.1 has it
 
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
 from tests.e2e.starting import hold, leave

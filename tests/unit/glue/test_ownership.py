@@ -43,6 +43,23 @@ def test_whose_the_operations_of_a_killed_trigger_are(
 
 
 @pytest.mark.parametrize(
+    ("state", "recorded", "cancel"),
+    [
+        ("success", [A, B], ()),
+        ("success", [B], (A,)),
+        ("success", None, (A, B)),
+        ("skipped", [A, B], ()),
+        ("failed", [A, B], (A, B)),
+    ],
+)
+def test_a_next_try_that_ended_before_it_was_seen_to_wait(
+    state: str, recorded: list[str] | None, cancel: tuple[str, ...]
+) -> None:
+    judgement = judge_killed([A, B], state=state, recorded=recorded, sources_ended=True, was_undecided=True)
+    assert (judgement.cancel, judgement.undecided) == (cancel, False)
+
+
+@pytest.mark.parametrize(
     ("states", "map_index", "ended"),
     [
         ({}, -1, True),

@@ -446,6 +446,21 @@ def test_a_deadline_set_by_execution_timeout_is_a_kill_and_can_be_retried(
     assert emulator.cancel_requested(name)
 
 
+def test_an_execution_timeout_is_known_though_the_task_resumes_with_another_start(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    """As Airflow 3.1 has it."""
+    name = emulator.add_operation()
+    waiting = sensor(operations=name, deferrable=True, execution_timeout=timedelta(seconds=5))
+    ti.task = waiting
+    ti.start_date -= timedelta(seconds=6)
+    known = deferred(waiting, context).kwargs
+    ti.start_date = datetime.now(UTC)
+    with pytest.raises(NotConfirmedError, match="execution_timeout: as seen\nCancellation was requested: 1 operation"):
+        waiting.execute_complete(context, timed_out(name), **(known or {}))
+    assert emulator.cancel_requested(name)
+
+
 def test_a_deadline_set_by_timeout_cancels_only_if_told_so(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:

@@ -270,6 +270,15 @@ def test_cleared_alone_it_waits_to_see_what_the_next_try_waits_for(emulator: Emu
     assert emulator.count("cancel") == 0
 
 
+def test_a_next_try_that_succeeded_between_two_looks_keeps_the_operations(emulator: Emulator, run: Known) -> None:
+    name = emulator.add_operation()
+    run.states, run.recorded = {"wait": "running"}, [name]
+    run.then = lambda: run.states.update(wait="success")
+    told_to_go(placed(trigger(name)))
+    assert run.looks == 2
+    assert emulator.count("cancel") == 0
+
+
 def test_a_next_try_that_never_comes_keeps_the_operations(
     emulator: Emulator, run: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
