@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
 try:
@@ -13,7 +14,15 @@ try:
 except ImportError:  # Airflow 2.11, and 3.0 to 3.1, where it is not in the SDK
     from airflow.exceptions import AirflowRescheduleException
 
+try:
+    from airflow.sdk.exceptions import TaskAwaitingInput
+except ImportError:  # before Airflow 3.3
+    _LATER: tuple[type[BaseException], ...] = ()
+else:
+    _LATER = (TaskAwaitingInput,)
+
 __all__ = [
+    "PAUSES",
     "STATE_FOLLOWS_CALLBACK",
     "TRIGGERS_HAVE_ON_KILL",
     "AirflowRescheduleException",
@@ -26,6 +35,9 @@ TRIGGERS_HAVE_ON_KILL = hasattr(BaseTrigger, "on_kill")
 
 STATE_FOLLOWS_CALLBACK = find_spec("airflow.sdk") is None
 """Airflow 2: a task's callback is called before its end is stored, so that no next try can have begun."""
+
+PAUSES: tuple[type[BaseException], ...] = (TaskDeferred, AirflowRescheduleException, *_LATER)
+"""What leaves a task that goes on later, in another process."""
 
 
 def is_ended_before_it_resumes() -> bool:

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Any
 
 from airflow_provider_eeops._compat import STATE_FOLLOWS_CALLBACK
+from airflow_provider_eeops.exceptions import TaskKilledError
 from airflow_provider_eeops.instances import Instance, Run, States
 
 __all__ = ["Caller", "caller_of", "find_instances", "is_about_run", "may_cancel", "run_of"]
@@ -93,6 +94,8 @@ def caller_of(context: Mapping[str, Any]) -> Caller:
         return Caller.DEADLINE
     if "exception" not in context or is_about_run(context):
         return Caller.ELSEWHERE
+    if isinstance(context["exception"], TaskKilledError):
+        return Caller.ELSEWHERE  # ended from outside: by now a later try may run, and have recorded its own
     if STATE_FOLLOWS_CALLBACK:
         return Caller.ENDING
     return Caller.RETRYING if getattr(context["ti"], "state", None) == "up_for_retry" else Caller.ENDING

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.client import connect
-from airflow_provider_eeops.api.models import Report
+from airflow_provider_eeops.api.models import OperationResult, Report
 from airflow_provider_eeops.api.policies import SETTLED
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 
@@ -25,6 +25,12 @@ _SENT_SECONDS = 2.0
 _LOG_SECONDS = 0.5
 """How long it waits for their outcomes to be logged."""
 
+_REST_SECONDS = 2.2
+"""How long the task waits after that before it ends: SIGKILL comes 5 s after the signal."""
+
+_HASTE = 1.8
+"""How much faster than its pace a connection may be used: 90 requests a second by default, of Earth Engine's 100."""
+
 
 @dataclass(frozen=True)
 class Sending:
@@ -32,10 +38,12 @@ class Sending:
 
     :param sent: set when they are sent.
     :param logged: set when their outcomes are logged.
+    :param handled: set when the signal handler has returned: a log can be written from then on.
     """
 
-    sent: threading.Event
-    logged: threading.Event
+    sent: threading.Event = field(default_factory=threading.Event)
+    logged: threading.Event = field(default_factory=threading.Event)
+    handled: threading.Event = field(default_factory=threading.Event)
 
 
 class KillCanceller:
@@ -47,9 +55,15 @@ class KillCanceller:
     """
 
     def __init__(self, hook: EarthEngineOperationsHook) -> None:
-        self._client = connect(hook.settings, hook.credentials)
-        self.report = Report()
+        pace = hook.settings.requests_per_second * _HASTE
+        self._client = connect(replace(hook.settings, requests_per_second=pace), hook.credentials)
+        self._results: dict[str, OperationResult] = {}
+        self._sendings: list[Sending] = []
+
+    @property
+    def report(self) -> Report:
         """What became of the operations, as far as it is known."""
+        return Report(tuple(self._results.values()))
 
     @property
     def settled(self) -> frozenset[str]:
@@ -62,13 +76,14 @@ class KillCanceller:
         :param names: operation names.
         :param late: yields more names as they become known.
         """
-        sending = Sending(threading.Event(), threading.Event())
+        sending = Sending()
         arguments = (list(names), late, sending)
         threading.Thread(target=self._send, args=arguments, name="eeops-kill", daemon=True).start()
+        self._sendings.append(sending)
         return sending
 
     def cancel(self, names: Sequence[str]) -> None:
-        """Request cancellation and wait until it is sent, two seconds at most. To be called from ``on_kill``.
+        """Request cancellation from ``on_kill``, and wait until it is sent, two and a half seconds at most.
 
         :param names: operation names.
         """
@@ -77,12 +92,18 @@ class KillCanceller:
         except RuntimeError:  # no thread can be started
             log.exception("No thread to request cancellation from.")
 
+    def finish(self) -> None:
+        """Wait for what a kill began, before the task ends and takes the thread with it."""
+        until = time.monotonic() + _REST_SECONDS
+        for sending in self._sendings:
+            sending.logged.wait(max(0.0, until - time.monotonic()))
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
     def _send(self, names: list[str], late: Callable[[], Iterable[str]], sending: Sending) -> None:
-        lines = _Lines()
+        lines = _Lines(sending.handled)
         try:
             self._request(names, lines)
             for name in late():
@@ -94,8 +115,10 @@ class KillCanceller:
 
     def _request(self, names: Sequence[str], lines: _Lines) -> None:
         if names:
-            report = cancel_in_haste(self._client, names, log=lines, because="The task is being killed.")
-            self.report = self.report.updated(report.results)
+            cancel_in_haste(self._client, names, log=lines, because="The task is being killed.", on_result=self._learn)
+
+    def _learn(self, result: OperationResult) -> None:
+        self._results[result.name] = result
 
 
 def wait_until_sent(sendings: Sequence[Sending]) -> None:
@@ -109,20 +132,31 @@ def wait_until_sent(sendings: Sequence[Sending]) -> None:
     until = time.monotonic() + _LOG_SECONDS
     for sending in sendings:
         sending.logged.wait(max(0.0, until - time.monotonic()))
+        sending.handled.set()
 
 
 class _Lines:
-    """Keeps log lines until they can be written: logging takes a lock that the interrupted thread may hold."""
+    """Keeps log lines until they can be written: logging takes a lock that the interrupted thread may hold.
 
-    def __init__(self) -> None:
+    :param free: set when they can be.
+    """
+
+    def __init__(self, free: threading.Event) -> None:
+        self._free = free
         self._lines: list[tuple[int, str, tuple[Any, ...]]] = []
 
     def info(self, message: str, /, *args: Any) -> None:
-        self._lines.append((logging.INFO, message, args))
+        self._add(logging.INFO, message, *args)
 
     def error(self, message: str, /, *args: Any) -> None:
-        self._lines.append((logging.ERROR, message, args))
+        self._add(logging.ERROR, message, *args)
+
+    def _add(self, level: int, message: str, *args: Any) -> None:
+        self._lines.append((level, message, args))
+        if self._free.is_set():
+            self.replay()
 
     def replay(self) -> None:
-        for level, message, args in self._lines:
+        while self._lines:
+            level, message, args = self._lines.pop(0)
             log.log(level, message, *args)

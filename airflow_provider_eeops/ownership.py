@@ -16,6 +16,8 @@ __all__ = ["Judgement", "all_ended", "judge_killed"]
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States of a task instance after which nothing of it runs."""
 
+_HANDED_ON = frozenset({"success", "skipped"})
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -30,7 +32,12 @@ class Judgement:
 
 
 def judge_killed(
-    names: Sequence[str], *, state: str | None, recorded: Collection[str] | None, upstream_ended: bool
+    names: Sequence[str],
+    *,
+    state: str | None,
+    recorded: Collection[str] | None,
+    sources_ended: bool,
+    was_undecided: bool = False,
 ) -> Judgement:
     """Decide whose the operations of a trigger are, once Airflow has told the trigger to go.
 
@@ -39,11 +46,16 @@ def judge_killed(
     :param names: operations that the trigger waits for.
     :param state: state of the task instance, None if it was cleared and not scheduled yet.
     :param recorded: operations that the XCom of the task instance lists; None if there is no such XCom.
-    :param upstream_ended: whether all tasks upstream have ended; if not, they start other operations.
+    :param sources_ended: whether all tasks that the operations are known to come from have ended; one that has not was
+        cleared too, and starts others.
+    :param was_undecided: whether the next try was on its way at an earlier look; if it has succeeded since, what
+        it recorded was its own, and is handed on.
     """
+    if was_undecided and state in _HANDED_ON:
+        return Judgement(cancel=tuple(name for name in names if name not in (recorded or ())))
     if state in _ENDED:
         return Judgement(cancel=tuple(names))
-    if state is None and not upstream_ended:
+    if state is None and not sources_ended:
         return Judgement(cancel=tuple(names))
     others = () if recorded is None else tuple(name for name in names if name not in recorded)
     if others:
@@ -61,7 +73,7 @@ def all_ended(states: States, task_ids: Collection[str], *, map_index: int) -> b
     """
     for task_id in task_ids:
         same = Instance(task_id, map_index).key
-        keys = [same] if same in states else [key for key in states if key.rpartition("_")[0] == task_id]
+        keys = [same] if same in states else [key for key in states if task_id in (key, key.rpartition("_")[0])]
         if any(states[key] not in _ENDED for key in keys):
             return False
     return True

@@ -75,6 +75,8 @@ def _checked(value: Any) -> dict[str, list[str]]:
     """Take what this module wrote; anything else was written by somebody else."""
     if value is None:
         return {}
-    if isinstance(value, dict) and all(isinstance(names, list) for names in value.values()):
+    if isinstance(value, dict) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in value.values()
+    ):
         return value
     raise ValueError(f"{_KEY} in the task state store is a {type(value).__name__} of another shape")

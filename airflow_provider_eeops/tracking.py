@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred, get_current_context
+from airflow.providers.common.compat.sdk import AirflowException, get_current_context
 
+from airflow_provider_eeops._compat import PAUSES
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
 from airflow_provider_eeops.api.models import Report, counted, listing
@@ -46,6 +47,7 @@ class _Record:
         self.ti: Any = context["ti"]
         self.retained = RetainedOperations(context.get("task_state_store"), try_number=self.ti.try_number)
         self.names: dict[str, None] = {}
+        self.handed_on: set[str] = set()
         self.is_resumed = False
         self.killed = False
         self._open: list[OperationTracker] = []
@@ -70,21 +72,36 @@ class _Record:
                     if self._own_on_kill is not None:
                         self.ti.task.on_kill = self._own_on_kill
 
-    def resume(self, hook: EarthEngineOperationsHook) -> None:
-        """Go on from what this try recorded before it deferred, if it did.
+    def resume(self, hook: EarthEngineOperationsHook) -> list[str]:
+        """Return what this try recorded before it deferred, if it did; once in a process.
 
         :param hook: reads names.
         """
-        if not self.is_resumed:
-            self.is_resumed = True
-            self.names.update(dict.fromkeys(hook.parse(pull_own(self.ti), accept_ids=False).names))
+        if self.is_resumed:
+            return []
+        self.is_resumed = True
+        before = hook.parse(pull_own(self.ti), accept_ids=False).names
+        self.names.update(dict.fromkeys(before))
+        return before
 
     def push(self, names: Sequence[str] = ()) -> None:
         """Add names to what the task recorded, in XCom too."""
         self.names.update(dict.fromkeys(names))
         push_operations(self.ti, list(self.names))
-        if self.names:
-            self.retained.keep(list(self.names))
+        self._retain()
+
+    def hand_on(self, names: Sequence[str]) -> None:
+        """Let operations go on whatever becomes of this try: their block has ended well.
+
+        :param names: operation names.
+        """
+        self.handed_on.update(names)
+        self._retain()
+
+    def _retain(self) -> None:
+        owned = [name for name in self.names if name not in self.handed_on]
+        if owned or self.handed_on:
+            self.retained.keep(owned)
 
     def _on_kill(self) -> None:
         """Run in a signal handler: the lock is not taken, as its holder may be the thread that was interrupted."""
@@ -120,9 +137,14 @@ class _Start:
 
     def __init__(self, start: Callable[[], object], then: Callable[[], object]) -> None:
         self.error: BaseException | None = None
+        self.begun = False
         self.answered = threading.Event()  # Thread.join() takes the thread for ended once an exception interrupted it
         self._start = start
         self._then = then
+
+    def begin(self) -> None:
+        """Start it."""
+        self.begun = True
         threading.Thread(target=self._run, name="eeops-start", daemon=True).start()
 
     def _run(self) -> None:
@@ -151,9 +173,10 @@ class OperationTracker:
         self._killing: KillCanceller | None = None
 
     def prepare(self) -> None:
-        """Make the clients: a dying task can ask Airflow for nothing."""
+        """Make the clients, as a dying task can ask Airflow for nothing; own what the try owned before it deferred."""
         self._client = self.hook.get_conn()
         self._killing = KillCanceller(self.hook)
+        self._names.update(dict.fromkeys(self._record.resume(self.hook)))
 
     @property
     def names(self) -> list[str]:
@@ -179,7 +202,8 @@ class OperationTracker:
             raise InvalidInputError(f"tracker.start needs an ee.batch.Task, not a {type(task).__name__}")
         self.check_not_killed()
         start = _Start(task.start, lambda: self._names.update(dict.fromkeys(self.hook.parse(task).names)))
-        self._starts.append(start)
+        self._starts.append(start)  # before it begins: a signal may come in between
+        start.begin()
         start.answered.wait()
         self._starts.remove(start)
         if start.error is not None:
@@ -221,9 +245,12 @@ class OperationTracker:
         :param because: what happened, to begin the log with.
         """
         self._wait_for_starts()
-        settled = frozenset[str]() if self._killing is None else self._killing.settled
+        if self._client is None or self._killing is None:
+            return Report()
+        self._killing.finish()
+        settled = self._killing.settled
         names = [name for name in self._names if name not in settled]
-        if self._client is None or not names:
+        if not names:
             return Report()
         return cancel_in_haste(self._client, names, log=log, because=because)
 
@@ -236,14 +263,19 @@ class OperationTracker:
 
     def cancel_leftovers(self) -> None:
         """Request cancellation of what an earlier try of this task left: it died without being able to."""
-        names = self._record.retained.of_earlier_tries
+        retained = self._record.retained
+        names = self.hook.parse(retained.of_earlier_tries, accept_ids=False).names
         if self._client is None or not names:
             return
         log.info("Requesting cancellation of %s that an earlier try recorded.", counted(len(names)))
         report = cancel_operations(self._client, names, until=self._client.clock.monotonic() + _LEFTOVERS_SECONDS)
         failed = [result for result in report.results if result.outcome not in SETTLED]
         log.log(logging.ERROR if failed else logging.INFO, "%s\n%s", report.summary, listing(report.results))
-        self._record.retained.drop([result.name for result in report.having(*SETTLED)])
+        retained.drop([result.name for result in report.having(*SETTLED)])
+
+    def hand_on(self) -> None:
+        """Let the operations of this block go on: it has ended well."""
+        self._record.hand_on(self.names)
 
     def close(self) -> None:
         """Close the connections that were kept for a kill."""
@@ -257,7 +289,7 @@ class OperationTracker:
 
     def _wait_for_starts(self) -> None:
         for start in list(self._starts):
-            if not start.answered.wait(_START_SECONDS):
+            if start.begun and not start.answered.wait(_START_SECONDS):
                 log.error("A start had no answer in %g s: it may have started an operation.", _START_SECONDS)
 
 
@@ -272,7 +304,7 @@ def track_operations(
 
     That is: if an exception leaves the block, ``execution_timeout``'s too; or if Airflow asks the task to stop (marked
     failed, cleared, DAG run failed or timed out, the worker is shut down), which raises nothing, so the block raises
-    when it ends. To defer the task (``TaskDeferred``) is not to die: its operations go on.
+    when it ends. To defer or reschedule the task is not to die: its operations go on.
 
     ::
 
@@ -295,13 +327,14 @@ def track_operations(
         try:
             with closing(tracker), record.opened(tracker):
                 tracker.prepare()
-                record.resume(hook)
                 record.push()  # says that this task tracks, so that a cleanup reads nothing else from it
                 tracker.check_not_killed()
                 tracker.cancel_leftovers()
                 yield tracker
             tracker.check_not_killed()
-        except TaskDeferred:
+            if tracker.names:
+                tracker.hand_on()
+        except PAUSES:
             raise
         except BaseException as error:  # AirflowTaskTimeout is no Exception
             if tracker.owns_any:

@@ -28,6 +28,7 @@ __all__ = [
     "push_operations",
     "push_owned",
     "push_report",
+    "source_task_ids",
     "task_states",
     "unknown_task",
 ]
@@ -48,6 +49,16 @@ def push_operations(ti: Any, names: Sequence[str]) -> None:
     :param names: operation names.
     """
     ti.xcom_push(key=OPERATIONS_KEY, value=list(names))
+
+
+def source_task_ids(operations: Any) -> list[str]:
+    """Tasks whose XComs a parameter refers to, before it is rendered; none for a template, which does not tell.
+
+    :param operations: what the task was given when the DAG was parsed.
+    """
+    from airflow.providers.common.compat.sdk import XComArg
+
+    return sorted({operator.task_id for operator, _ in XComArg.iter_xcom_references(operations)})
 
 
 def push_owned(context: Context, names: Sequence[str]) -> None:

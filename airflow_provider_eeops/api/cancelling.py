@@ -96,6 +96,7 @@ def cancel_in_haste(
     log: _Logger,
     because: str,
     invalid: Sequence[InvalidOperationNameError] = (),
+    on_result: Callable[[OperationResult], None] = lambda _result: None,
     seconds: float = KILL_BUDGET.deadline,
 ) -> Report:
     """Request cancellation of the operations of a task that is dying, and log what became of each as it comes.
@@ -108,10 +109,12 @@ def cancel_in_haste(
     :param log: where to say what became of each.
     :param because: what happened to the task, to begin the log with.
     :param invalid: values that were no operations; they are logged.
+    :param on_result: told the result of each request as it comes.
     :param seconds: what all requests together may take; what could not be asked then is an error.
     """
 
     def tell(result: OperationResult) -> None:
+        on_result(result)
         (log.info if result.outcome in SETTLED else log.error)("%s", result)
 
     until = client.clock.monotonic() + seconds

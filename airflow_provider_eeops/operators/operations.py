@@ -23,7 +23,14 @@ from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.stopping import Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
-from airflow_provider_eeops.xcom import RETURN_VALUE, pull_from_tasks, pull_own, push_owned, push_report
+from airflow_provider_eeops.xcom import (
+    RETURN_VALUE,
+    pull_from_tasks,
+    pull_own,
+    push_owned,
+    push_report,
+    source_task_ids,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -123,13 +130,14 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         self.if_finished = require_choice("if_finished", if_finished, ("ignore", "skip", "fail"))
         self.if_not_found = require_choice("if_not_found", if_not_found, ("ignore", "fail"))
         self.if_empty = require_choice("if_empty", if_empty, ("ignore", "skip", "fail"))
-        self._stop: Stop | None = None
+        self._stop = Stop()
         self._killing: KillCanceller | None = None
         self._watch: Watch | None = None
+        self._source_task_ids = source_task_ids(operations)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel, and wait if asked to; return the report."""
-        self._stop = Stop()
+        self._stop.begin()
         try:
             with EarthEngineOperationsHook(
                 self.earthengine_conn_id,
@@ -140,7 +148,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         finally:
             if self._killing is not None:
                 self._killing.close()
-            self._stop = self._killing = self._watch = None
+            self._stop.end()
+            self._killing = self._watch = None
 
     def _execute(self, context: Context, hook: EarthEngineOperationsHook) -> dict[str, Any]:
         parsed = self._find(context, hook)
@@ -159,8 +168,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
         if open_names and self.wait_for_completion:
             report = self._wait(context, hook, report, open_names)
-        killed = self._stop is not None and self._stop.requested
-        if killed and report.having(Outcome.CANCEL_REQUESTED, Outcome.NOT_CONFIRMED):
+        if self._stop.requested and report.having(Outcome.CANCEL_REQUESTED, Outcome.NOT_CONFIRMED):
             raise self._killed(context, report)
         return self._finish(context, report)
 
@@ -212,7 +220,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
                     deadline=deadline,
                     max_concurrency=self.max_concurrency,
                     cancel_on_kill=self.cancel_on_kill,
-                    upstream_task_ids=sorted(self.upstream_task_ids),
+                    source_task_ids=self._source_task_ids,
                 ),
                 method_name="execute_complete",
                 kwargs={"requested": report.to_dict()},
@@ -238,7 +246,9 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         return report.updated(watch.report().results)
 
     def _sleep(self, duration: float, context: Context, report: Report) -> None:
-        if self._stop is not None and self._stop.wait(duration):
+        if self._stop.wait(duration):
+            if self._killing is not None:
+                self._killing.finish()
             raise self._killed(context, report)
 
     def _killed(self, context: Context, report: Report) -> CancellationFailedError:
@@ -247,8 +257,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Stop waiting. Requests to cancel go on while the process lives: they are what the task is for."""
-        if self._stop is not None:
-            self._stop.request()
+        self._stop.request()
         if self._killing is not None and self._watch is not None:
             self._killing.cancel(self._watch.pending)
 

@@ -13,11 +13,10 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
-    TaskDeferred,
     conf,
 )
 
-from airflow_provider_eeops._compat import AirflowRescheduleException, is_ended_before_it_resumes
+from airflow_provider_eeops._compat import PAUSES, is_ended_before_it_resumes
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.deadlines import backstop, deadline_of
 from airflow_provider_eeops.api.models import Outcome, Report
@@ -31,12 +30,15 @@ from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.stopping import Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
-from airflow_provider_eeops.xcom import push_owned, push_report
+from airflow_provider_eeops.xcom import pull_own, push_owned, push_report, source_task_ids
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 __all__ = ["EarthEngineOperationsSensor"]
+
+_KILL_SECONDS = 2.0
+"""What all requests may take that on_kill could not make: SIGKILL is near."""
 
 _CANCEL_SECONDS = 30.0
 """What all requests at a timeout may take together."""
@@ -114,14 +116,15 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         )
         self._hook: EarthEngineOperationsHook | None = None
         self._watch: Watch | None = None
-        self._stop: Stop | None = None
+        self._stop = Stop()
         self._killing: KillCanceller | None = None
         self._resumed = False
         self._requested = Report()  # what became of the operations at a timeout
+        self._source_task_ids = source_task_ids(operations)
 
     def execute(self, context: Context) -> Any:
         """Wait; return the report."""
-        self._stop = Stop()
+        self._stop.begin()
         try:
             watch = self._watching()
             if not watch.names:
@@ -129,8 +132,9 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             if self.cancel_on_kill:
                 self._killing = KillCanceller(self._get_hook())
                 push_owned(context, watch.names)
+            self._check_not_killed()
             return self._start_deferred(context) if self.deferrable else super().execute(context)
-        except (TaskDeferred, AirflowRescheduleException):
+        except PAUSES:
             raise
         except BaseException as error:  # AirflowTaskTimeout is no Exception
             error = self._cancelled_for(error)
@@ -145,7 +149,8 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         self._get_hook().close()
         if self._killing is not None:
             self._killing.close()
-        self._hook = self._watch = self._stop = self._killing = None
+        self._stop.end()
+        self._hook = self._watch = self._killing = None
         self._requested = Report()
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
@@ -160,11 +165,10 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
     def on_kill(self) -> None:
         """End the wait, as SIGTERM raises nothing in a task of Airflow 3, and request cancellation."""
-        if self._stop is not None:
-            self._stop.request()
+        self._stop.request()
         if self._killing is not None and self._watch is not None:
             self._killing.cancel(self._watch.pending)
-        elif self.cancel_on_kill and not self._resumed and self._stop is None and is_ended_before_it_resumes():
+        elif self.cancel_on_kill and not self._resumed and not self._stop.begun and is_ended_before_it_resumes():
             try:
                 names = self._get_hook().parse(self.operations).names
                 self._request_cancellation(names, because="The time was over while the task was deferred.")
@@ -174,7 +178,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
         """Sleep here, where a kill ends it, and leave Airflow's own sleep nothing."""
         interval: float = super()._get_next_poke_interval(*args, **kwargs)
-        if self.reschedule or self._stop is None:
+        if self.reschedule:
             return interval
         self._stop.wait(interval)
         self._check_not_killed()
@@ -220,12 +224,21 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             by_execution_timeout = limit is not None and time.time() >= limit
             if self._cancels(Verdict.TIMED_OUT, by_execution_timeout=by_execution_timeout):
                 try:
-                    names = self._get_hook().parse(self.operations).names
+                    names = self._owned(context)
                     requested = self._request_cancellation(names, because="Airflow ended the deferral.")
                     push_report(context, requested)
                 finally:
                     self._close()
         return super().resume_execution(next_method, next_kwargs, context)
+
+    def _owned(self, context: Context) -> list[str]:
+        """What was recorded before the deferral; else what the operations are by now."""
+        try:
+            hook = self._get_hook()
+            return hook.parse(pull_own(context["ti"])).names or hook.parse(self.operations).names
+        except Exception:
+            self.log.exception("The operations cannot be read: no cancellation is requested.")
+            return []
 
     def _cancels(self, verdict: Verdict, *, by_execution_timeout: bool) -> bool:
         """Whether the end of the wait is one at which cancellation is to be requested."""
@@ -235,7 +248,10 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
     def _cancelled_for(self, error: BaseException) -> BaseException:
         """Request cancellation of what is not confirmed, if this error is one at which to do so; have it say so."""
-        if self._watch is None or not self._watch.pending or self._killed:
+        if self._watch is None or not self._watch.pending:
+            return error
+        if self._killed:
+            self._finish_killing(self._watch.pending)
             return error
         ended_by = _behind(error)
         is_timeout = isinstance(ended_by, AirflowSensorTimeout | NotConfirmedError)
@@ -249,10 +265,26 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             return NotConfirmedError(message, report=self._report())
         return type(error)(message)
 
-    def _request_cancellation(self, names: Sequence[str], *, because: str) -> Report:
-        """Ask with all that the connection allows but for its time: the task is failing already."""
-        client = self._get_hook().get_conn()
-        return cancel_in_haste(client, names, log=self.log, because=because, seconds=_CANCEL_SECONDS)
+    def _finish_killing(self, names: Sequence[str]) -> None:
+        """Wait for what ``on_kill`` began, and request what it could not, before the process ends."""
+        if not self.cancel_on_kill:
+            return
+        settled: frozenset[str] = frozenset()
+        if self._killing is not None:
+            self._killing.finish()
+            settled = self._killing.settled
+        left = [name for name in names if name not in settled]
+        if left:
+            self._requested = self._request_cancellation(left, because="The task was killed.", seconds=_KILL_SECONDS)
+
+    def _request_cancellation(self, names: Sequence[str], *, because: str, seconds: float = _CANCEL_SECONDS) -> Report:
+        """Ask, whatever goes wrong: the task is failing already, and not for this."""
+        try:
+            client = self._get_hook().get_conn()
+            return cancel_in_haste(client, names, log=self.log, because=because, seconds=seconds)
+        except Exception:
+            self.log.exception("Cancellation of %s could not be requested.", ", ".join(names))
+            return Report()
 
     def _report(self) -> Report:
         """What was seen, and what became of the operations when their cancellation was requested."""
@@ -261,7 +293,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
     @property
     def _killed(self) -> bool:
-        return self._stop is not None and self._stop.requested
+        return self._stop.requested
 
     def _skip_if_flagged(self, error: BaseException) -> None:
         """Apply soft_fail and never_fail as Airflow does in poke mode, in every mode."""
@@ -321,7 +353,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
                 poll_failure_limit=self.poll_failure_limit,
                 max_concurrency=self.max_concurrency,
                 cancel_on_kill=self.cancel_on_kill,
-                upstream_task_ids=sorted(self.upstream_task_ids),
+                source_task_ids=self._source_task_ids,
             ),
             method_name="execute_complete",
             kwargs=None if limit is None else {"execution_ends": limit},

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -24,10 +24,16 @@ from airflow_provider_eeops.xcom import pull_recorded, task_states
 __all__ = ["EarthEngineOperationsTrigger"]
 
 _LOOK_SECONDS = 2.0
-"""Between two looks at who owns the operations."""
+"""Between the first two looks at who owns the operations."""
 
-_UNDECIDED_SECONDS = 600.0
-"""How long the next try may be on its way."""
+_LONGEST_LOOK_SECONDS = 60.0
+"""Between two looks, after many."""
+
+_UNDECIDED_SECONDS = 24 * 3600.0
+"""How long the next try may be on its way, or Airflow give no answer."""
+
+_FIRST_ANSWER_SECONDS = 10.0
+"""How long the first wait of a process waits for Airflow's first answer."""
 
 _CANCEL_SECONDS = 25.0
 """What all requests of one kill may take together."""
@@ -49,11 +55,12 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     :param accepted_states: terminal states that do not end the wait at once. Default: all.
     :param poll_failure_limit: polls that may fail in a row before the wait ends.
     :param max_concurrency: requests at once.
-    :param cancel_on_kill: request cancellation when a person ends or clears the deferred task, or its DAG run ends
-        (Airflow 3.3). Never when the triggerer stops or another one takes over.
-    :param upstream_task_ids: tasks whose end the task waited for: if they are cleared too, the next try gets other
-        operations.
+    :param cancel_on_kill: request cancellation when a person ends or clears the deferred task, or its DAG run ends.
+        Never when the triggerer stops or another one takes over.
+    :param source_task_ids: tasks that the operations come from: if one is cleared too, it starts others.
     """
+
+    _has_asked: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -67,7 +74,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         poll_failure_limit: int = 10,
         max_concurrency: int = DEFAULT_CONCURRENCY,
         cancel_on_kill: bool = True,
-        upstream_task_ids: Sequence[str] = (),
+        source_task_ids: Sequence[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations = list(operations)
@@ -79,7 +86,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         self.poll_failure_limit = poll_failure_limit
         self.max_concurrency = max_concurrency
         self.cancel_on_kill = cancel_on_kill
-        self.upstream_task_ids = list(upstream_task_ids)
+        self.source_task_ids = list(source_task_ids)
         self._watch: Watch | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -97,7 +104,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
                 "poll_failure_limit": self.poll_failure_limit,
                 "max_concurrency": self.max_concurrency,
                 "cancel_on_kill": self.cancel_on_kill,
-                "upstream_task_ids": self.upstream_task_ids,
+                "source_task_ids": self.source_task_ids,
             },
         )
 
@@ -127,6 +134,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         with self._hook() as hook:
             await hook.load()
             client = await asyncio.to_thread(hook.get_conn)
+            await self._ask_first()
             while True:
                 # First this: who deferred has just asked, and Airflow fails a task that resumes before its scheduler
                 # noticed that it deferred ("finished with state success, but the state attribute is queued").
@@ -136,6 +144,13 @@ class EarthEngineOperationsTrigger(BaseTrigger):
                 verdict = watch.verdict(now=time.time())
                 if verdict is not Verdict.WAITING:
                     return verdict
+
+    async def _ask_first(self) -> None:
+        """Ask Airflow once in a process: its first answer can take many seconds, for which a kill should not wait."""
+        if self.cancel_on_kill and self.task_instance is not None and not EarthEngineOperationsTrigger._has_asked:
+            EarthEngineOperationsTrigger._has_asked = True
+            with suppress(Exception):  # a kill will ask again, and say so
+                await asyncio.wait_for(self._judge(self.operations), _FIRST_ANSWER_SECONDS)
 
     async def on_kill(self) -> None:
         """Request cancellation of what is not confirmed, if nobody owns it any more.
@@ -158,41 +173,53 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             names = await self._unowned()
             if names:
                 await self._request_cancellation(names)
+        except asyncio.CancelledError:
+            self.log.error(  # noqa: TRY400 - the triggerer stops, which says nothing more
+                "The triggerer stops before it is known whose these are; cancel them if nobody waits for them: %s",
+                ", ".join(self.operations),
+            )
+            raise
         except Exception:
             self.log.exception("Cancellation of %s could not be requested.", ", ".join(self.operations))
 
     async def _unowned(self) -> tuple[str, ...]:
         """Ask until it is decided whose the operations are."""
-        names = self.operations if self._watch is None else self._watch.pending
+        names = tuple(self.operations) if self._watch is None else self._watch.pending
+        if self.task_instance is None:  # dag.test()
+            return ()
         until = time.monotonic() + _UNDECIDED_SECONDS
-        while True:
-            judgement = await self._judge(names)
-            if not judgement.undecided:
-                break
-            if time.monotonic() > until:
-                self.log.warning("No next try began to wait in %g s: %s go on.", _UNDECIDED_SECONDS, ", ".join(names))
-                break
-            await asyncio.sleep(_LOOK_SECONDS)
-        kept = len(names) - len(judgement.cancel)
-        if kept:
-            self.log.info("The task still waits for %s: no cancellation is requested of them.", counted(kept))
-        return judgement.cancel
+        pause, was_undecided = _LOOK_SECONDS, False
+        while time.monotonic() < until:
+            try:
+                judgement = await self._judge(names, was_undecided=was_undecided)
+            except Exception:
+                self.log.exception("Airflow did not say whose the operations are; asking again.")
+            else:
+                if not judgement.undecided:
+                    kept = [name for name in names if name not in judgement.cancel]
+                    if kept:
+                        self.log.info("The task waits for %s still: their cancellation is not requested.", kept)
+                    return judgement.cancel
+                was_undecided = True
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_LOOK_SECONDS)
+        self.log.error("No next try was seen to wait in %g s: %s go on.", _UNDECIDED_SECONDS, ", ".join(names))
+        return ()
 
-    async def _judge(self, names: Sequence[str]) -> Judgement:
+    async def _judge(self, names: Sequence[str], *, was_undecided: bool = False) -> Judgement:
         from asgiref.sync import sync_to_async
 
         ti: Any = self.task_instance
-        if ti is None:
-            return Judgement()
         run, instance = Run(ti.dag_id, ti.run_id), Instance(ti.task_id, ti.map_index)
         # In this order: what is recorded when a try is seen to be deferred is that try's, or a later one's.
-        states = await sync_to_async(task_states)(run, [ti.task_id, *self.upstream_task_ids])
+        states = await sync_to_async(task_states)(run, [ti.task_id, *self.source_task_ids])
         recorded = await sync_to_async(pull_recorded)(run, instance)
         return judge_killed(
             names,
             state=states.get(instance.key, "removed"),
             recorded=recorded if isinstance(recorded, list) else None,
-            upstream_ended=all_ended(states, self.upstream_task_ids, map_index=ti.map_index),
+            sources_ended=all_ended(states, self.source_task_ids, map_index=ti.map_index),
+            was_undecided=was_undecided,
         )
 
     async def _request_cancellation(self, names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from tests.e2e.matrix import DEFERRED, OPERATOR, OPERATOR_DEFERRED, SENSOR, TASK, Record, Row
+from tests.e2e.matrix import DEFERRED, OPERATOR, OPERATOR_DEFERRED, OWN_DEFERRED, SENSOR, TASK, Record, Row
 from tests.e2e.observing import NotYetError
 from tests.e2e.place import Place
 from tests.e2e.starting import COUNT, add_operation
@@ -86,7 +86,7 @@ class Case:
         """Trigger the run; return when its owner owns its operations."""
         self.place.require_dag(self.row.dag)
         conf = {"row": self.row.slug, "run": "struck", "do": self.row.do, **self.row.conf}
-        if self.row.owner != TASK and self.row.task == "work":
+        if self.row.owner not in {TASK, OWN_DEFERRED} and self.row.task == "work":
             conf["operations"] = self._given("struck", **self.row.operation)
         self.run_id = self.place.airflow.trigger(self.row.dag, conf)
         self.wait("the owned operations", lambda: len(self.names) == self.row.count, seconds=_START)
@@ -169,9 +169,10 @@ class Case:
             self.wait("each operation to be recorded", self._all_recorded, seconds=_START)
         if self.row.owner in {SENSOR, DEFERRED, OPERATOR, OPERATOR_DEFERRED}:
             self.wait("the first poll", lambda: self._polled(1), seconds=_START)
-        if self.row.owner in {DEFERRED, OPERATOR_DEFERRED}:
+        if self.row.owner in {DEFERRED, OPERATOR_DEFERRED, OWN_DEFERRED}:
             self.wait("the deferral", lambda: self.seen.state == "deferred", seconds=_START)
-            self.wait("the trigger's first poll", lambda: self._polled(2), seconds=_START)
+            before = 0 if self.row.owner == OWN_DEFERRED else 1  # ours ask once before they defer
+            self.wait("the trigger's first poll", lambda: self._polled(before + 1), seconds=_START)
 
     def _all_recorded(self) -> bool:
         text = self._log()

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 __all__ = ["Logs"]
@@ -40,11 +41,13 @@ class Logs:
         return any(folder.rglob(f"*.log.trigger.{job}.log"))
 
     def executing_since(self, dag_id: str, run_id: str) -> float | None:
-        """When the owner's first try had parsed its DAG file, if Airflow says so."""
+        """When the owner's first try had parsed its DAG file; before 3.3, when it logged for the first time after."""
         log = self._root / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=work" / "attempt=1.log"
-        for line in log.read_text(errors="replace").splitlines():
-            if "Worker startup parse complete" in line:
-                return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
+        lines = log.read_text(errors="replace").splitlines()
+        parsed = [line for line in lines if "Worker startup parse complete" in line]
+        after = [line for before, line in pairwise(lines) if "Filling up the DagBag" in before]
+        for line in [*parsed, *after]:
+            return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
         return None
 
     def errors(self, dag_id: str, run_id: str, names: Sequence[str]) -> set[str]:
@@ -91,9 +94,8 @@ class Logs:
         if (task := _TASK_LOG.search(within)) is None:
             return "DAG processor" if within.startswith(self.callbacks) else "triggerer"
         where = "trigger" if task["trigger"] else "worker"
-        return (
-            where if (task["task"], task["attempt"]) == ("work", "1") else f"{where}, {task['task']} {task['attempt']}"
-        )
+        owner = (task["task"], task["attempt"]) == ("work", "1")
+        return where if owner else f"{where} ({task['task']}, try {task['attempt']})"
 
 
 def _changed(path: Path) -> float:

@@ -17,6 +17,7 @@ __all__ = [
     "HEARTBEAT_TIMEOUT",
     "OPERATOR",
     "OPERATOR_DEFERRED",
+    "OWN_DEFERRED",
     "SENSOR",
     "TASK",
     "Bound",
@@ -35,6 +36,7 @@ SENSOR = "sensor"
 DEFERRED = "sensor, deferred"
 OPERATOR = "operator"
 OPERATOR_DEFERRED = "operator, deferred"
+OWN_DEFERRED = "user's operator, deferred"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Row:
     @property
     def slug(self) -> str:
         """The same, as operations' descriptions have it."""
-        return self.key.replace(", ", "-").replace(" ", "-")
+        return self.key.replace(", ", "-").replace(" ", "-").replace("'", "")
 
     def holds_on(self, airflow: str) -> bool:
         """Whether it is to hold on this version of Airflow."""

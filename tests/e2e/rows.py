@@ -11,6 +11,7 @@ from tests.e2e.matrix import (
     HEARTBEAT_TIMEOUT,
     OPERATOR,
     OPERATOR_DEFERRED,
+    OWN_DEFERRED,
     SENSOR,
     TASK,
     Bound,
@@ -34,6 +35,7 @@ KILLED = Bound(5 + TOLD, f"{TOLD_BY}, which then has 5 s")
 SIGNALLED = Bound(5, "the signal tells the process, which then has 5 s")
 LOOPED = Bound(5 + HEARTBEAT + TOLD, "as marked failed; six instances are marked one after the other")
 TRIGGERER = Bound(10, "the triggerer notices within its loop of 1 s, and the work is detached")
+NEXT_TRY_SEEN = Bound(30, "the trigger looks every 2 s until it sees what the next try owns")
 CLEARED = Bound(30, "the trigger is told once the export has run again and the next try is scheduled")
 DEADLINE = Bound(10 + LATER, "the trigger polls every 2 s, or a worker takes over from it")
 DAG_TIMEOUT = Bound(10 + TOLD, "the scheduler looks at runs every few seconds, then as marked failed")
@@ -58,7 +60,7 @@ WORKER = ("worker",)
 TRIGGER = ("trigger", "triggerer")
 EITHER = ("trigger", "triggerer", "worker")
 PROCESSOR = ("DAG processor",)
-TAKEN_OVER = ("worker, cleanup 1",)
+TAKEN_OVER = ("worker (cleanup, try 1)",)
 
 REFUSED = {"method": "cancel", "status": 503, "times": None}
 HELD = {"method": "cancel", "action": "hang", "seconds": 6, "times": None}
@@ -130,6 +132,12 @@ ROWS = [
         operation={"cancel_seconds": 15},
     ),
     Row(
+        *("8f", OWN_DEFERRED, "cleared; the next try starts others and defers", "start_and_wait"),
+        *(events.cleared("work"), NEXT_TRY_SEEN, TRIGGER),
+        ends=None,
+        next_try=True,
+    ),
+    Row(
         *("10", SENSOR, "own timeout, with cancel_on_timeout", "sensor_timeout_cancels"),
         *(events.seconds_of_execution(15), DEADLINE),
         says="Cancellation was requested: ",
@@ -150,7 +158,7 @@ ROWS = [
     Row("13a", TASK, "SIGKILL, DAG-level callback", "dag_callback", events.sigkill, CALLBACK, PROCESSOR),
     Row("13b", TASK, "SIGKILL, all_done cleanup task", "tracked_cleanup", events.sigkill, CLEANUP, TAKEN_OVER),
     Row(
-        *("14a", TASK, "SIGKILL, retry left", "tracked_retry", events.sigkill, SECOND, ("worker, work 2",)),
+        *("14a", TASK, "SIGKILL, retry left", "tracked_retry", events.sigkill, SECOND, ("worker (work, try 2)",)),
         ends="success",
         next_try=True,
         since="3.3",
@@ -251,6 +259,11 @@ WHILE_CANCEL_FAILS = [
     Row(
         *("20a", SENSOR, "503 during the kill", "sensor_cleanup"),
         *(events.with_faults(events.marked_failed, **REFUSED), MENDED, TAKEN_OVER),
+        errors_first=True,
+    ),
+    Row(
+        *("20b", SENSOR, "no answer during the kill", "sensor_cleanup"),
+        *(events.with_faults(events.marked_failed, **HELD), MENDED, TAKEN_OVER),
         errors_first=True,
     ),
     Row(

@@ -6,6 +6,7 @@ The JSON is what is stored: a run replaces its own version's figures in it, and 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,7 @@ A task's heartbeat was set to {heartbeat} s, for which Airflow's default is 5 s;
 {timeout} s without one, for which it is 300 s. The bounds are for these settings.
 """
 
-_COLUMNS = (
-    "| # | owner | event | who asked | first | last | sent | bound | result |\n|---|---|---|---|---|---|---|---|---|\n"
-)
+_COLUMNS = "| # | owner | event | who | first | last | sent | bound | result |\n|---|---|---|---|---|---|---|---|---|\n"
 
 
 def store(
@@ -92,9 +91,9 @@ def page(known: Mapping[str, Any], *, heartbeat: float, timeout: float) -> str:
         apart = f", {known_not_to} do not hold on this version" if known_not_to else ""
         again = figures.get("again")
         parted = f" Rows of another run: {'; '.join(again)}." if again else ""
+        told = f"{passed} of {len(figures['rows'])} rows pass{apart}; the suite took {figures['seconds']} s.{parted}"
         parts.append(
-            f"## Airflow {version}\n\n{passed} of {len(figures['rows'])} rows pass{apart}; the suite took"
-            f" {figures['seconds']} s.{parted}\n\n{_COLUMNS}"
+            f"## Airflow {version}\n\n{textwrap.fill(told, 120)}\n\n{_COLUMNS}"
             + "".join(map(_line, figures["rows"]))
             + "".join(map(_left_out, figures.get("cannot_run", ())))
         )

@@ -38,6 +38,7 @@ def test_bad_input_keeps_no_dag_from_being_parsed(matrix: Matrix) -> None:
     assert matrix.callbacks.problems == []
     assert matrix.callbacks.ended == dict.fromkeys(BAD_INPUT_DAGS, "failed")
     assert matrix.callbacks.parsed == set(BAD_INPUT_DAGS)
+    assert not matrix.callbacks.killed, "a callback hung"
 
 
 def test_bad_input_is_logged(matrix: Matrix) -> None:

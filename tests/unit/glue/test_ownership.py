@@ -8,7 +8,7 @@ A, B = "projects/one/operations/A", "projects/one/operations/B"
 
 
 @pytest.mark.parametrize(
-    ("state", "recorded", "upstream_ended", "cancel", "undecided"),
+    ("state", "recorded", "sources_ended", "cancel", "undecided"),
     [
         # Ended by a person, or by the end of its run, whatever it had recorded.
         ("failed", [A, B], True, (A, B), False),
@@ -36,10 +36,27 @@ A, B = "projects/one/operations/A", "projects/one/operations/B"
     ],
 )
 def test_whose_the_operations_of_a_killed_trigger_are(
-    state: str | None, recorded: list[str] | None, upstream_ended: bool, cancel: tuple[str, ...], undecided: bool
+    state: str | None, recorded: list[str] | None, sources_ended: bool, cancel: tuple[str, ...], undecided: bool
 ) -> None:
-    judgement = judge_killed([A, B], state=state, recorded=recorded, upstream_ended=upstream_ended)
+    judgement = judge_killed([A, B], state=state, recorded=recorded, sources_ended=sources_ended)
     assert (judgement.cancel, judgement.undecided) == (cancel, undecided)
+
+
+@pytest.mark.parametrize(
+    ("state", "recorded", "cancel"),
+    [
+        ("success", [A, B], ()),
+        ("success", [B], (A,)),
+        ("success", None, (A, B)),
+        ("skipped", [A, B], ()),
+        ("failed", [A, B], (A, B)),
+    ],
+)
+def test_a_next_try_that_ended_before_it_was_seen_to_wait(
+    state: str, recorded: list[str] | None, cancel: tuple[str, ...]
+) -> None:
+    judgement = judge_killed([A, B], state=state, recorded=recorded, sources_ended=True, was_undecided=True)
+    assert (judgement.cancel, judgement.undecided) == (cancel, False)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +69,8 @@ def test_whose_the_operations_of_a_killed_trigger_are(
         ({"export_0": "success", "export_1": "running"}, 0, True),
         ({"export_0": "success", "export_1": "running"}, 1, False),
         ({"export_0": "failed", "export_1": "skipped"}, 5, True),
+        ({"export": "running"}, 5, False),
+        ({"export": "success"}, 5, True),
         ({"export": "success", "export_all_0": "running"}, -1, True),
     ],
 )

@@ -205,6 +205,34 @@ def test_a_kill_before_the_deferral_ends_the_task(emulator: Emulator, context: C
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
+def test_a_kill_before_it_executes_is_not_forgotten(deferrable: bool, emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation()
+    waiting = sensor(operations=name, deferrable=deferrable)
+    waiting.on_kill()
+    with pytest.raises(NotConfirmedError, match="killed"):
+        waiting.execute(context)
+    assert emulator.count("cancel", name) == 1
+
+
+def test_a_kill_names_each_operation_even_if_the_requests_take_longer_than_the_handler(
+    emulator: Emulator,
+    context: Context,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level("INFO")
+    names = [emulator.add_operation() for _ in range(3)]
+    waiting = sensor(operations=names, poke_interval=3600, timeout=7200)
+    emulator.add_fault(Fault("cancel", seconds=2.9, times=None))
+    killed = killed_when(lambda: emulator.count("get") >= 3, waiting.on_kill)
+    with killed, pytest.raises(NotConfirmedError, match="killed"):
+        waiting.execute(context)
+    out = capsys.readouterr()
+    told = caplog.text + out.out + out.err
+    assert [f"{name}: cancel requested" in told for name in names] == [True] * 3
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
 def test_it_records_what_it_owns(deferrable: bool, emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     name = emulator.add_operation()
     with pytest.raises((TaskDeferred, AirflowSensorTimeout)):
@@ -362,7 +390,7 @@ def test_defers_with_all_it_was_told(emulator: Emulator, context: Context) -> No
         "poll_failure_limit": 4,
         "max_concurrency": 2,
         "cancel_on_kill": True,
-        "upstream_task_ids": [],
+        "source_task_ids": [],
     }
     assert deadline == pytest.approx(datetime.now(UTC).timestamp() + 20, abs=10)
 
@@ -418,12 +446,14 @@ def timed_out(name: str) -> dict[str, Any]:
     return ended
 
 
-def test_the_tasks_upstream_are_known_to_the_trigger(emulator: Emulator, context: Context) -> None:
+def test_the_trigger_knows_which_tasks_the_operations_come_from(emulator: Emulator, context: Context) -> None:
     with DAG("dag", schedule=None):
-        waiting = sensor(operations=emulator.add_operation(), deferrable=True)
-        waiting.set_upstream([BaseOperator(task_id="b"), BaseOperator(task_id="a")])
+        export, other = BaseOperator(task_id="export"), BaseOperator(task_id="other")
+        waiting = sensor(operations=[export.output], deferrable=True)
+        waiting.set_upstream(other)
+    waiting.operations = [emulator.add_operation()]  # as rendered
     _, arguments = deferred(waiting, context).trigger.serialize()
-    assert arguments["upstream_task_ids"] == ["a", "b"]
+    assert arguments["source_task_ids"] == ["export"]
 
 
 def test_a_deadline_set_by_execution_timeout_is_a_kill_and_can_be_retried(
@@ -479,6 +509,14 @@ def test_airflows_own_deferral_timeout_cancels_only_if_told_so(emulator: Emulato
     with pytest.raises(AirflowSensorTimeout):
         resumed_to_fail(sensor(operations=name, cancel_on_timeout=True), context)
     assert emulator.cancel_requested(name)
+
+
+def test_what_cannot_be_asked_at_a_timeout_does_not_hide_it(context: Context) -> None:
+    waiting = sensor(operations="A", cancel_on_timeout=True, earthengine_conn_id="no_such_connection")
+    with pytest.raises(AirflowSensorTimeout):
+        resumed_to_fail(waiting, context)
+    with pytest.raises(AirflowSensorTimeout, match="as seen"):
+        waiting.execute_complete(context, timed_out("projects/one/operations/A"))
 
 
 def test_airflows_own_deferral_timeout_after_execution_timeout_is_a_kill(

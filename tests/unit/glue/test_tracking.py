@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any, cast
 from unittest.mock import create_autospec
 
@@ -13,6 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, AirflowTaskTimeout, Context, TaskDeferred
 from airflow.sdk.execution_time.context import set_current_context
 
+from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import InvalidInputError, InvalidOperationNameError, TaskKilledError
 from airflow_provider_eeops.tracking import track_operations
@@ -84,6 +86,13 @@ def test_every_recorded_name_is_logged(emulator: Emulator, caplog: pytest.LogCap
     with track_operations() as tracker:
         tracker.add(name)
     assert f"Recorded {name}." in caplog.messages
+
+
+def test_rescheduling_the_task_cancels_nothing(emulator: Emulator) -> None:
+    with pytest.raises(AirflowRescheduleException), track_operations() as tracker:
+        tracker.add(emulator.add_operation())
+        raise AirflowRescheduleException(datetime.now(UTC))  # type: ignore[no-untyped-call]
+    assert emulator.count("cancel") == 0
 
 
 def test_deferring_the_task_cancels_nothing(emulator: Emulator) -> None:
@@ -381,6 +390,29 @@ def test_what_an_earlier_try_left_is_cancelled_before_the_new_try_goes_on(
             assert emulator.count("cancel") == before, "it is asked for once"
 
 
+def test_what_a_block_that_ended_well_handed_on_is_left_alone_by_the_next_try(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    store = Store()
+    handed_on = emulator.add_operation()
+    with set_current_context(cast(Context, {**context, "task_state_store": store})), track_operations() as tracker:
+        tracker.add(handed_on)
+    ti = ti.sibling("task")
+    ti.try_number = 2  # a person cleared the task that had succeeded
+    with set_current_context(cast(Context, {"ti": ti, "task_state_store": store})), track_operations():
+        pass
+    assert emulator.count("cancel") == 0
+
+
+def test_rubbish_in_the_store_does_not_fail_the_try(emulator: Emulator, ti: FakeTaskInstance) -> None:
+    store = Store({"earthengine_operations": {"0": ["no operation!", "projects/one/operations/GONE"]}})
+    with set_current_context(cast(Context, {"ti": ti, "task_state_store": store})), track_operations():
+        pass
+    assert [record.name for record in emulator.requests if record.method == "cancel"] == [
+        "projects/one/operations/GONE"
+    ]
+
+
 def test_what_could_not_be_asked_of_an_earlier_trys_is_asked_by_the_next(
     emulator: Emulator, context: Context, ti: FakeTaskInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -405,7 +437,7 @@ def test_a_block_after_a_deferral_keeps_what_was_recorded_before(
     resumed = ti.sibling("task")  # another process: nothing but the XCom is left
     with set_current_context(cast(Context, {**context, "ti": resumed})), track_operations() as tracker:
         tracker.add(after)
-        assert tracker.names == [after]
+        assert tracker.names == [before, after], "it is the same try's"
     assert recorded(ti) == [before, after]
 
 

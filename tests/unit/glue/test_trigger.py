@@ -45,7 +45,7 @@ def test_survives_serialisation() -> None:
         poll_failure_limit=3,
         max_concurrency=2,
         cancel_on_kill=False,
-        upstream_task_ids=("export",),
+        source_task_ids=("export",),
     )
     path, arguments = before.serialize()
     assert path == "airflow_provider_eeops.triggers.operations.EarthEngineOperationsTrigger"
@@ -53,7 +53,7 @@ def test_survives_serialisation() -> None:
     assert EarthEngineOperationsTrigger(**stored).serialize() == (path, stored)
     assert stored["impersonation_chain"] == ["a", "b"]
     assert stored["deadline"] == 123.5
-    assert (stored["cancel_on_kill"], stored["upstream_task_ids"]) == (False, ["export"])
+    assert (stored["cancel_on_kill"], stored["source_task_ids"]) == (False, ["export"])
 
 
 def test_a_chain_of_one_survives_serialisation() -> None:
@@ -117,11 +117,12 @@ def test_http_runs_off_the_event_loop(emulator: Emulator) -> None:
     assert asyncio.run(run()) > 10, "the loop went on while the answer was awaited"
 
 
+@pytest.mark.usefixtures("run")
 def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator) -> None:
     name = emulator.add_operation()
 
     async def run() -> None:
-        waiting = asyncio.ensure_future(anext(trigger(name).run()))
+        waiting = asyncio.ensure_future(anext(placed(trigger(name)).run()))
         while emulator.count("get") == 0:
             await asyncio.sleep(0.01)
         waiting.cancel()
@@ -165,7 +166,18 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Known:
     for name, instead in (("task_states", run.task_states), ("pull_recorded", run.pull_recorded)):
         monkeypatch.setattr(module, name, create_autospec(getattr(xcom, name), side_effect=instead))
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(EarthEngineOperationsTrigger, "_has_asked", True)
     return run
+
+
+def test_the_first_wait_of_a_process_asks_airflow_so_that_a_kill_need_not_wait_for_its_first_answer(
+    emulator: Emulator, run: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EarthEngineOperationsTrigger, "_has_asked", False)
+    name = emulator.add_operation(finished=True)
+    for _ in range(2):
+        assert event_of(placed(trigger(name)))["verdict"] == "settled"
+    assert run.looks == 1
 
 
 def placed(waiting: EarthEngineOperationsTrigger, *, map_index: int = -1) -> EarthEngineOperationsTrigger:
@@ -245,7 +257,7 @@ def test_the_old_trys_operations_are_cancelled_and_the_new_ones_are_not(emulator
 def test_cleared_with_its_upstream_the_operations_are_nobodys(emulator: Emulator, run: Known) -> None:
     name = emulator.add_operation()
     run.states, run.recorded = {"wait": None, "export": "running"}, [name]
-    told_to_go(placed(trigger(name, upstream_task_ids=["export"])))
+    told_to_go(placed(trigger(name, source_task_ids=["export"])))
     assert emulator.cancel_requested(name)
 
 
@@ -253,7 +265,16 @@ def test_cleared_alone_it_waits_to_see_what_the_next_try_waits_for(emulator: Emu
     name = emulator.add_operation()
     run.states, run.recorded = {"wait": None, "export": "success"}, [name]
     run.then = lambda: run.states.update(wait="deferred")
-    told_to_go(placed(trigger(name, upstream_task_ids=["export"])))
+    told_to_go(placed(trigger(name, source_task_ids=["export"])))
+    assert run.looks == 2
+    assert emulator.count("cancel") == 0
+
+
+def test_a_next_try_that_succeeded_between_two_looks_keeps_the_operations(emulator: Emulator, run: Known) -> None:
+    name = emulator.add_operation()
+    run.states, run.recorded = {"wait": "running"}, [name]
+    run.then = lambda: run.states.update(wait="success")
+    told_to_go(placed(trigger(name)))
     assert run.looks == 2
     assert emulator.count("cancel") == 0
 
@@ -278,10 +299,41 @@ def test_without_a_task_it_cancels_nothing(emulator: Emulator, run: Known) -> No
     assert (run.looks, emulator.count("cancel")) == (0, 0)
 
 
-@pytest.mark.usefixtures("run")
-def test_an_airflow_that_does_not_answer_cancels_nothing(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "task_states", create_autospec(xcom.task_states, side_effect=RuntimeError("away")))
-    told_to_go(placed(trigger(emulator.add_operation())))
+def test_an_airflow_that_does_not_answer_is_asked_again(
+    emulator: Emulator, run: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([RuntimeError("away"), RuntimeError("away")])
+
+    def answer(*arguments: Any) -> dict[str, str | None]:
+        if (error := next(answers, None)) is not None:
+            raise error
+        return run.task_states(*arguments)
+
+    monkeypatch.setattr(module, "task_states", create_autospec(xcom.task_states, side_effect=answer))
+    name = emulator.add_operation()
+    told_to_go(placed(trigger(name)))
+    assert emulator.cancel_requested(name)
+
+
+def test_a_triggerer_that_stops_before_it_is_decided_says_so(
+    emulator: Emulator, run: Known, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run.states = {"wait": "queued"}
+    name = emulator.add_operation()
+
+    async def go() -> None:
+        call = asyncio.ensure_future(placed(trigger(name)).on_kill())
+        while run.looks < 2:
+            await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:  # as a loop that is closed does
+            task.cancel()
+        await call
+
+    asyncio.run(go())
+    out = capsys.readouterr()
+    assert f"The triggerer stops before it is known whose these are; cancel them if nobody waits for them: {name}" in (
+        caplog.text + out.out + out.err
+    )
     assert emulator.count("cancel") == 0
 
 
