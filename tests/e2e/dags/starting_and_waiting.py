@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, Context
@@ -15,6 +16,8 @@ class StartAndWait(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Start, record, and wait in the triggerer."""
+        if context["ti"].try_number > 1:
+            time.sleep(5)  # so that the old trigger has to look more than once whose its operations are
         names = [start(number) for number in range(COUNT)]
         context["ti"].xcom_push(key="earthengine_operations", value=names)
         self.defer(trigger=EarthEngineOperationsTrigger(operations=names, poll_interval=2), method_name="resume")
