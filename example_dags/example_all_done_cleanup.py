@@ -20,6 +20,8 @@ with DAG("example_all_done_cleanup", schedule=None):
             tracker.start(exported)
             while exported.active():
                 sleep(2)
+            if exported.status()["state"] != "COMPLETED":
+                raise RuntimeError("the export did not complete")
 
     # [START cleanup]
     cancel = EarthEngineCancelOperationsOperator(

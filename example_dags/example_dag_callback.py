@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import sleep
 
 from airflow.sdk import DAG, task
-from exports import start_export
+from exports import new_export
 
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
 from airflow_provider_eeops.tracking import track_operations
@@ -16,8 +16,8 @@ with DAG("example_dag_callback", schedule=None, on_failure_callback=EarthEngineC
     @task
     def export() -> None:
         with track_operations() as tracker:
-            started = start_export("dag-callback")
-            tracker.add(started)
+            started = new_export("dag-callback")
+            tracker.start(started)
             while started.active():
                 sleep(2)
 

@@ -1,4 +1,4 @@
-"""Cancel from a Deadline Alert: a run that is late leaves nothing running."""
+"""Cancel from a Deadline Alert: what a late run has running is asked to cancel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from time import sleep
 
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, task  # type: ignore[attr-defined]
-from exports import start_export
+from exports import new_export
 
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
 from airflow_provider_eeops.tracking import track_operations
@@ -26,8 +26,8 @@ with DAG(
     def export() -> None:
         with track_operations() as tracker:
             for year in range(2020, 2025):
-                started = start_export(f"deadline-{year}")
-                tracker.add(started)
+                started = new_export(f"deadline-{year}")
+                tracker.start(started)
                 while started.active():
                     sleep(2)
                 if started.status()["state"] != "COMPLETED":

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import DAG, task
-from exports import start_export
+from exports import new_export
 
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
+from airflow_provider_eeops.tracking import track_operations
 
 # [START mapped_exports]
 with DAG("example_mapped_exports", schedule=None):
 
     @task
-    def export(year: int) -> dict[str, Any]:
-        return start_export(f"mapped-{year}").status()
+    def export(year: int) -> None:
+        with track_operations() as tracker:
+            tracker.start(new_export(f"mapped-{year}"))
 
     cancel = EarthEngineCancelOperationsOperator(
         task_id="cancel", xcom_task_ids="export", wait_for_completion=True, poll_interval=2
     )
-    export.expand(year=[2022, 2023, 2024]) >> cancel
+    # A teardown runs also when an instance failed.
+    export.expand(year=[2022, 2023, 2024]) >> cancel.as_teardown()
 # [END mapped_exports]

@@ -1,4 +1,4 @@
-"""Cancel from on_retry_callback: what a try leaves behind is not there when the next one starts."""
+"""Cancel from on_retry_callback: what a try leaves is asked to cancel before the next one starts, if there is time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the exports from start to end: when the task dies, they are cancelled; then a sensor confirms it."""
+"""Own the exports from start to end: when the task dies, their cancellation is requested; a sensor then confirms it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ with DAG("example_track_exports", schedule=None):
                 tracker.start(each)
             while any(each.active() for each in exports):
                 sleep(2)
+            if any(each.status()["state"] != "COMPLETED" for each in exports):
+                raise RuntimeError("not every export completed")
         # [END track]
 
     confirm = EarthEngineOperationsSensor(
