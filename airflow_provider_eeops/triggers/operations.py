@@ -198,7 +198,9 @@ class EarthEngineOperationsTrigger(BaseTrigger):
                 if not judgement.undecided:
                     kept = [name for name in names if name not in judgement.cancel]
                     if kept:
-                        self.log.info("The task waits for %s still: their cancellation is not requested.", kept)
+                        self.log.info(
+                            "Of these the task is the owner still, and no cancel is sent: %s", ", ".join(kept)
+                        )
                     return judgement.cancel
                 was_undecided = True
             await asyncio.sleep(pause)

@@ -76,9 +76,7 @@ def started(home: Path, dags: Collection[str]) -> Iterator[Place]:
             settings={name: str(value) for name, value in SETTINGS.items()} | {EMULATOR: client.base_url},
         ) as airflow:
             database = airflow.database()
-            wait_until(
-                "the DAGs", lambda: set(dags) <= set(database.parsed()) or bool(database.import_errors()), seconds=90
-            )
+            wait_until("the DAGs", lambda: _parsed(database, dags), seconds=90)
             with Observer(client, database) as observer:
                 yield Place(airflow, database, client, observer, (Airflow2Logs if IS_AIRFLOW_2 else Logs)(airflow.home))
 

@@ -81,11 +81,6 @@ class AirflowDatabase:
         rows = self._select("SELECT id FROM job WHERE job_type = 'TriggererJob' AND state = 'running' ORDER BY id")
         return [job for (job,) in rows]
 
-    def triggerer_of(self, trigger: int) -> int | None:
-        """Id of the triggerer's job that has a trigger."""
-        ((job,),) = self._select("SELECT triggerer_id FROM trigger WHERE id = ?", trigger) or [(None,)]
-        return None if job is None else int(job)
-
     def move(self, trigger: int, job: int) -> None:
         """Assign a trigger to another triggerer, as Airflow does when one was silent for too long."""
         self._update("UPDATE trigger SET triggerer_id = ? WHERE id = ?", job, trigger)
