@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 __all__ = ["Stop", "execution_deadline"]
+
+_SLEEP_SECONDS = 0.25
+"""After which a stop is noticed."""
 
 
 def execution_deadline(context: Context) -> float | None:
@@ -25,43 +27,31 @@ def execution_deadline(context: Context) -> float | None:
 
 
 class Stop:
-    """Asks a task to stop, from its ``on_kill``, which may come before the task executes.
-
-    It can be copied while the task does not execute, as Airflow copies tasks.
-    """
+    """Asks a task to stop, from its ``on_kill``, which may come before the task executes."""
 
     def __init__(self) -> None:
         self.requested = False
-        self._event: threading.Event | None = None
+        self.begun = False
 
     def begin(self) -> None:
-        """Take requests that end a wait."""
-        self._event = threading.Event()
-        if self.requested:
-            self._event.set()
+        """Say that the task executes."""
+        self.begun = True
 
     def end(self) -> None:
-        """Hold nothing any more that cannot be copied."""
-        self._event = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether the task executes."""
-        return self._event is not None
+        """Say that it does no longer."""
+        self.begun = False
 
     def request(self) -> None:
         """End the wait. Safe in a signal handler."""
         self.requested = True
-        if self._event is not None:
-            with suppress(RuntimeError):  # no thread can be started: the wait ends when its time is over
-                # The signal may have come while this very thread holds the event's lock: set it from another one.
-                threading.Thread(target=self._event.set, daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
         """Wait so long, or until asked to stop; return whether it was.
 
         :param seconds: how long.
         """
-        if self._event is not None:
-            self._event.wait(seconds)
+        until = time.monotonic() + seconds
+        while not self.requested and (left := until - time.monotonic()) > 0:
+            # In short sleeps: a signal in the instant before one begins does not end it, and its handler runs after.
+            time.sleep(min(left, _SLEEP_SECONDS))
         return self.requested
