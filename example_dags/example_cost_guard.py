@@ -17,7 +17,9 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     params={
-        "eecu_hours": Param(100, type="number", exclusiveMinimum=0, description="what has used as many is cancelled"),
+        "eecu_hours": Param(
+            100, type="number", exclusiveMinimum=0, description="cancel what has used as many, or more"
+        ),
         "validate_only": Param(default=False, type="boolean", description="say what would go, and cancel nothing"),
     },
 ):

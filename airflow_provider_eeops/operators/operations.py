@@ -106,7 +106,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         operations: Any = None,
         xcom_task_ids: str | Sequence[str] | None = None,
         xcom_key: str | None = None,
-        selector: OperationSelector | Mapping[str, Any] | str | None = None,
+        selector: Any = None,
         max_operations: int | None = None,
         project_id: str | None = None,
         earthengine_conn_id: str = EarthEngineOperationsHook.default_conn_name,

@@ -78,7 +78,7 @@ def test_each_criterion(parameters: dict[str, Any], expected: bool) -> None:
     assert matches(**parameters) is expected
 
 
-GIVEN = {
+GIVEN: dict[str, Any] = {
     "states": ["RUNNING"],
     "types": ["EXPORT_IMAGE"],
     "description": "nightly-*",
@@ -116,8 +116,9 @@ def test_all_of_it_must_apply(other: dict[str, Any]) -> None:
     ],
 )
 def test_what_an_operation_does_not_show_is_no_reason_to_take_it(parameters: dict[str, Any], unknown: str) -> None:
+    without: dict[str, Any] = {unknown: None}
     assert matches(**parameters)
-    assert not matches(replace(OPERATION, **{unknown: None}), **parameters)
+    assert not matches(replace(OPERATION, **without), **parameters)
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELLED", "CANCELLING", "STATE_UNSPECIFIED", "NEW_STATE"])
