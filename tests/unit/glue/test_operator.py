@@ -695,6 +695,18 @@ def test_a_template_that_rendered_to_what_cannot_be_used_sends_nothing(
     assert emulator.requests == []
 
 
+@pytest.mark.parametrize(
+    ("native", "dry", "sent"),
+    [(False, True, 0), (False, False, 1), (False, "false", 1), (True, True, 0), (True, False, 1)],
+)
+def test_validate_only_may_be_a_template(
+    native: bool, dry: Any, sent: int, emulator: Emulator, context: Context
+) -> None:
+    task = rendered(operator(operations=emulator.add_operation(), validate_only="{{ dry }}"), native=native, dry=dry)
+    task.execute(context)
+    assert emulator.count("cancel") == sent
+
+
 def test_a_validate_only_that_rendered_to_neither_sends_nothing(emulator: Emulator, context: Context) -> None:
     task = rendered(operator(operations=emulator.add_operation(), validate_only="{{ dry }}"), dry="perhaps")
     with pytest.raises(InvalidInputError, match="validate_only is 'perhaps': it must be True or False"):
