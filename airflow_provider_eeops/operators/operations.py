@@ -314,7 +314,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         return CancellationFailedError(f"the task was killed. {report.summary}", report=report)
 
     def on_kill(self) -> None:
-        """Stop waiting. Requests to cancel go on while the process lives: they are what the task is for."""
+        """Stop waiting, or selecting. Requests that were begun go on while the process lives: the task is for them."""
         self._stop.request()
         if self._killing is not None and self._watch is not None:
             self._killing.cancel(self._watch.pending)
