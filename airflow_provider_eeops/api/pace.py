@@ -37,6 +37,8 @@ class Pace:
         self._clock = clock
         self._lock = threading.Lock()
         self._next = clock.monotonic()
+        self._next_held = self._next
+        """The next slot of who waits for the end of a hold: who cannot, must not wait for theirs."""
         self._held_until = self._next
         self._share = 1.0
         self._slowed_at = self._next
@@ -51,34 +53,43 @@ class Pace:
         while True:
             with self._lock:
                 now = self._clock.monotonic()
-                slot = max(now, self._next)
                 held_until = self._held_until
-                if slot < held_until <= patient_until:
-                    slot = held_until
+                waits_for_hold = now < held_until <= patient_until
+                if waits_for_hold:
+                    slot = max(held_until, self._next, self._next_held)
+                elif now < held_until:
+                    slot = max(now, self._next)
+                else:
+                    slot = max(now, self._next, self._next_held)
                 if until is not None and slot >= until:
                     return False
-                self._next = slot + 1.0 / (self.requests_per_second * self._share_at(now))
+                after = slot + 1.0 / (self.requests_per_second * self._share_at(now))
+                if waits_for_hold:
+                    self._next_held = after
+                else:
+                    self._next = after
             if slot > now:
                 self._clock.sleep(slot - now)
             # A hold that began meanwhile is for who has not sent yet, too.
             if self._held_until == held_until or not self._clock.monotonic() < self._held_until <= patient_until:
                 return True
 
-    def hold(self, seconds: float) -> float | None:
+    def hold(self, seconds: float, *, sent_at: float | None = None) -> float | None:
         """Give out no slot for so many seconds, and fewer a second after.
 
-        :return: requests a second after it; None if the requests it was for were sent before the last hold ended.
+        :param seconds: how long.
+        :param sent_at: when the request was sent that was refused, of the clock's ``monotonic()``. Default: now.
+        :return: requests a second after it; None if it was sent before the last hold ended.
         """
         with self._lock:
             now = self._clock.monotonic()
             # Several requests under way are refused together: that is one sign, not several.
-            is_new = now >= self._held_until
+            is_new = (now if sent_at is None else sent_at) >= self._held_until
+            if is_new:
+                self._share = max(self._share_at(now) * _SLOWER, _SLOWEST)
             self._held_until = max(self._held_until, now + seconds)
-            if not is_new:
-                return None
-            self._share = max(self._share_at(now) * _SLOWER, _SLOWEST)
             self._slowed_at = self._held_until
-            return self.requests_per_second * self._share
+            return self.requests_per_second * self._share if is_new else None
 
     def _share_at(self, now: float) -> float:
         return min(1.0, self._share + max(0.0, now - self._slowed_at) * _FASTER)

@@ -23,10 +23,12 @@ from airflow_provider_eeops.exceptions import (
     ConnectionFailedError,
     CredentialsError,
     EarthEngineError,
+    PermissionDeniedError,
     UnauthenticatedError,
+    UnimplementedError,
 )
 
-__all__ = ["DEFAULT_CONCURRENCY", "Observation", "in_parallel", "observe", "poll", "wait"]
+__all__ = ["DEFAULT_CONCURRENCY", "Observation", "OnAnswers", "in_parallel", "observe", "poll", "wait"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ _LAST_LOOK = 2.0
 _NO_PAGES: Mapping[str, float] = MappingProxyType({})
 
 T = TypeVar("T")
+
+OnAnswers = Callable[[Mapping[str, Operation | EarthEngineError]], None]
 
 
 @dataclass
@@ -173,6 +177,7 @@ def observe(
     pages: Mapping[str, float] = _NO_PAGES,
     max_concurrency: int = DEFAULT_CONCURRENCY,
     until: float | None = None,
+    on_answers: OnAnswers = lambda _answers: None,
 ) -> Observation:
     """Ask once for the state of each operation.
 
@@ -181,57 +186,85 @@ def observe(
     :param pages: by project, what the last listing took; infinity where it was refused.
     :param max_concurrency: requests at once.
     :param until: seconds of the clock's ``monotonic()`` at which it ends.
+    :param on_answers: told, as it comes, what was seen or met, by name.
     """
     if until is not None:
         client = client.ending(until)
-    observation = Observation()
+    look = _Look(client, on_answers)
     plan = plan_requests(names, pages=pages)
     gets = list(plan.gets)
     for project_id, wanted in plan.listings.items():
         try:
-            found, observation.pages[project_id] = _listed(client, project_id, wanted)
+            look.list(project_id, wanted)
         except CredentialsError as error:  # the others would meet the same
-            unseen = [name for name in names if name not in observation.operations]
-            observation.errors = dict.fromkeys(unseen, error) | observation.errors
-            return observation
-        except EarthEngineError as error:
-            if error.retryable or isinstance(error, UnauthenticatedError):
-                observation.errors.update(dict.fromkeys(wanted, error))
-                continue
-            # What a listing is refused with says nothing of the operations: a 404 is not theirs.
-            log.warning("Operations of %s cannot be listed, each is asked for by itself. %s", project_id, error)
-            observation.pages[project_id] = math.inf
-            found = {}
-        except Exception as error:  # noqa: BLE001 - it would take the report with it
-            observation.errors.update(dict.fromkeys(wanted, _unexpected(error, first=True)))
-            continue
-        observation.operations.update(found)
-        gets.extend(name for name in wanted if name not in found)
+            look.take(dict.fromkeys(look.unanswered(names), error))
+            return look.observation
+        gets.extend(look.unanswered(wanted))
     for name, seen in in_parallel(
         gets, client.get_operation, max_concurrency=max_concurrency, until=until, clock=client.clock
     ):
-        observation.take(name, seen)
-    return observation
+        look.take({name: seen})
+    return look.observation
 
 
-def _listed(
-    client: EarthEngineOperationsClient, project_id: str, wanted: Collection[str]
-) -> tuple[dict[str, Operation], int]:
-    """Read pages until all that is wanted was seen, or as many GETs would have done; return what was, and how many.
+class _Look:
+    """One look at some operations: what it has shown so far.
 
-    Matched by operation id, as a listing may name the project by its number.
+    :param client: whom to ask.
+    :param on_answers: told, as it comes, what was seen or met, by name.
     """
-    missing = {operation_id(name): name for name in wanted}
-    found: dict[str, Operation] = {}
-    count = 0
-    for count, page in enumerate(client.list_pages(project_id), start=1):
-        for operation in page:
-            name = missing.pop(operation.name.partition("/operations/")[2], None)
-            if name is not None:
-                found[name] = replace(operation, name=name)
-        if not missing or count >= len(missing):
-            break
-    return found, count
+
+    def __init__(self, client: EarthEngineOperationsClient, on_answers: OnAnswers) -> None:
+        self.observation = Observation()
+        self._client = client
+        self._on_answers = on_answers
+
+    def take(self, answers: Mapping[str, Operation | EarthEngineError]) -> None:
+        for name, seen in answers.items():
+            self.observation.take(name, seen)
+        self._on_answers(answers)
+
+    def unanswered(self, names: Collection[str]) -> list[str]:
+        answered = self.observation.operations.keys() | self.observation.errors.keys()
+        return [name for name in names if name not in answered]
+
+    def list(self, project_id: str, wanted: Collection[str]) -> None:
+        """List a project; what is unanswered after that is to be asked for one by one.
+
+        :raises CredentialsError: there is no token.
+        """
+        try:
+            self.observation.pages[project_id] = self._read_pages(project_id, wanted)
+        except CredentialsError:
+            raise
+        except EarthEngineError as error:
+            if error.retryable or isinstance(error, UnauthenticatedError):
+                self.take(dict.fromkeys(self.unanswered(wanted), error))
+                return
+            # What a listing is refused with says nothing of the operations: a 404 is not theirs.
+            log.warning("Operations of %s cannot be listed, each is asked for by itself. %s", project_id, error)
+            if isinstance(error, PermissionDeniedError | UnimplementedError):
+                self.observation.pages[project_id] = math.inf
+        except Exception as error:  # noqa: BLE001 - it would take the report with it
+            self.take(dict.fromkeys(self.unanswered(wanted), _unexpected(error, first=True)))
+
+    def _read_pages(self, project_id: str, wanted: Collection[str]) -> int:
+        """Read pages until all that is wanted was seen, or as many GETs would have done; return how many were read.
+
+        Matched by operation id, as a listing may name the project by its number.
+        """
+        missing = {operation_id(name): name for name in wanted}
+        count = 0
+        for count, page in enumerate(self._client.list_pages(project_id), start=1):
+            found: dict[str, Operation | EarthEngineError] = {}
+            for operation in page:
+                name = missing.pop(operation.name.partition("/operations/")[2], None)
+                if name is not None:
+                    found[name] = replace(operation, name=name)
+            self.take(found)
+            if not missing or count >= len(missing):
+                break
+        return count
 
 
 def poll(

@@ -50,6 +50,8 @@ _LARGEST_ERROR = 64 * 1024
 _CHUNK = 64 * 1024
 _SHOWN = 200
 _LEAST_TIMEOUT = 0.1  # requests refuses a timeout of nothing
+_SHORT_HOLD = 1.0  # seconds, after a 429 that says nothing and is not sent again
+_LONGEST_HOLD = 120.0  # seconds
 _REFUSAL_HOLDS = 1.0  # seconds in which a refused token is not asked for again
 
 _ERRORS: Mapping[int, type[ApiError]] = {
@@ -168,6 +170,7 @@ class Transport:
         token = refused = None
         while True:
             attempt += 1
+            sent_at = self._clock.monotonic()
             try:
                 token = self._token(refused, budget, until)
                 return self._send(call, token, budget, until)
@@ -187,21 +190,22 @@ class Transport:
                     retry_after=getattr(error, "retry_after", None),
                     time_left=until - self._clock.monotonic(),
                 )
+                if isinstance(error, QuotaExceededError):
+                    self._slow_down(error, wait or error.retry_after or _SHORT_HOLD, sent_at)
                 if wait is None:
                     raise
-                if isinstance(error, QuotaExceededError):
-                    self._slow_down(error, wait)
-                else:
+                if not isinstance(error, QuotaExceededError):
                     log.info("%s Sending it again in %.1f s.", error, wait)
                 self._clock.sleep(wait)
             if not self._pace.wait(patience=until - self._clock.monotonic(), until=budget.until):
                 raise met
 
-    def _slow_down(self, error: QuotaExceededError, wait: float) -> None:
+    def _slow_down(self, error: QuotaExceededError, seconds: float, sent_at: float) -> None:
         """Let one answer slow every thread down, not only the one that got it, and say so once."""
-        slower = self._pace.hold(wait)
+        seconds = min(seconds, _LONGEST_HOLD)
+        slower = self._pace.hold(seconds, sent_at=sent_at)
         if slower is not None:
-            log.info("%s All requests wait %.1f s, and go on at %.0f a second.", error, wait, slower)
+            log.info("%s All requests wait %.1f s, and go on at %.0f a second.", error, seconds, slower)
 
     def _token(self, refused: str | None, budget: Budget, until: float) -> str | None:
         """Have a token that is valid and not the refused one, fetched once however many threads ask."""

@@ -5,6 +5,7 @@ The operator's wait, the sensor and the trigger all ask these; :mod:`.polling` m
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,18 @@ class Plan:
 
     listings: Mapping[str, tuple[str, ...]]
     gets: tuple[str, ...]
+
+    def requests(self, *, page_size: int, pages: Mapping[str, float]) -> float:
+        """Say how many requests these are likely to be.
+
+        :param page_size: operations a page.
+        :param pages: by project, what the last listing took.
+        """
+        listed = (
+            max(pages.get(project_id, 1), math.ceil(len(wanted) / page_size))
+            for project_id, wanted in self.listings.items()
+        )
+        return len(self.gets) + sum(listed)
 
 
 def plan_requests(names: Collection[str], *, pages: Mapping[str, float]) -> Plan:
@@ -223,9 +236,15 @@ class Watch:
         :param now: seconds since the epoch.
         :param poll_interval: seconds between polls.
         """
-        if self.deadline is None:
-            return poll_interval
-        return max(0.0, min(poll_interval, self.deadline - now))
+        left = self.seconds_left(now=now)
+        return poll_interval if left is None else min(poll_interval, left)
+
+    def seconds_left(self, *, now: float) -> float | None:
+        """Seconds until the deadline; None if there is none.
+
+        :param now: seconds since the epoch.
+        """
+        return None if self.deadline is None else max(0.0, self.deadline - now)
 
     @property
     def standing(self) -> str:
@@ -239,7 +258,8 @@ class Watch:
         """
         report = self.report()
         if verdict is Verdict.NOT_ACCEPTED:
-            concerned = [result for result in report.results if result.name in {o.name for o in self.not_accepted}]
+            names = {operation.name for operation in self.not_accepted}
+            concerned = [result for result in report.results if result.name in names]
             wanted = " or ".join(sorted(self.accepted_states))
             return f"{len(concerned)} of {report.total} ended in another state than {wanted}:\n{listing(concerned)}"
         open_ = report.having(Outcome.NOT_CONFIRMED)

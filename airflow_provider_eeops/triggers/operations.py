@@ -148,7 +148,9 @@ class EarthEngineOperationsTrigger(BaseTrigger):
 
     async def _wait(self, watch: Watch) -> Verdict:
         async with self._connection() as connection:
-            await connection.client()  # that it cannot be had is an error now, and not a poll that failed
+            with suppress(TimeoutError):
+                async with asyncio.timeout(watch.seconds_left(now=time.time())):
+                    await connection.client()  # that it cannot be had is an error now, and not a poll that failed
             await self._ask_first()
             async with follow(
                 connection, watch, poll_interval=self.poll_interval, max_concurrency=self.max_concurrency
@@ -242,12 +244,10 @@ class EarthEngineOperationsTrigger(BaseTrigger):
 
     async def _request_cancellation(self, names: Sequence[str]) -> None:
         async with self._connection() as connection:
-            client = await connection.client()
-            await connection.run(
+            await connection.cancel(
                 partial(
                     cancel_in_haste,
-                    client,
-                    names,
+                    names=names,
                     log=self.log,
                     because="The deferred task was ended or cleared.",
                     seconds=_CANCEL_SECONDS,

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_provider_eeops.api.client import EarthEngineOperationsClient
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_eeops.api.client import PAGE_SIZE, EarthEngineOperationsClient, connect
 from airflow_provider_eeops.api.models import Operation
 from airflow_provider_eeops.api.names import project_of
-from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, Observation, observe
-from airflow_provider_eeops.api.watching import Verdict, Watch
+from airflow_provider_eeops.api.pace import Pace
+from airflow_provider_eeops.api.polling import OnAnswers, observe
+from airflow_provider_eeops.api.watching import Verdict, Watch, plan_requests
 from airflow_provider_eeops.exceptions import CredentialsError, EarthEngineError, UnauthenticatedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 
@@ -35,8 +40,8 @@ _LAST_LOOK = 2.0
 _REREAD_SECONDS = 300.0
 """How old what was read of a connection may be: a key may be replaced while triggers wait."""
 
-_AT_ONCE = 200
-"""Followers that are told of a poll before the event loop has its turn."""
+_LEAST_POLL_SECONDS = 10.0
+"""What a poll may take besides what its requests need at their pace: the next one asks again."""
 
 T = TypeVar("T")
 
@@ -87,9 +92,9 @@ async def follow(
     """
     follower = Follower(watch, poll_interval=poll_interval, max_concurrency=max_concurrency)
     project_ids = dict.fromkeys(map(project_of, watch.names))
-    for project_id in project_ids:
-        connection.poller(project_id).add(follower)
     try:
+        for project_id in project_ids:
+            connection.poller(project_id).add(follower)
         yield follower
     finally:
         for project_id in project_ids:
@@ -106,40 +111,49 @@ class SharedConnection:
         self.users = 0
         self._key = key
         self._pollers: dict[str, _Poller] = {}
-        self._hook: EarthEngineOperationsHook | None = None
-        self._client: EarthEngineOperationsClient | None = None
-        self._read_at = 0.0
-        self._reading = asyncio.Lock()
-        self._executor = ThreadPoolExecutor(DEFAULT_CONCURRENCY, thread_name_prefix="eeops-shared")
+        self._read_in: _ReadIn | None = None
+        self._reading: asyncio.Task[_ReadIn] | None = None
+        self._is_distrusted = False
+        # A few threads, as each makes requests from more of its own.
+        self._kills = ThreadPoolExecutor(8, thread_name_prefix="eeops-kills")
 
     async def client(self) -> EarthEngineOperationsClient:
-        """Return the client, made on first use, and made anew if the connection has changed."""
-        async with self._reading:
-            if self._client is None or time.monotonic() - self._read_at > _REREAD_SECONDS:
-                self._client = await self._read()
-            return self._client
+        """Return the client, made on first use, and made anew after some minutes and after credentials were refused."""
+        return (await self._current()).client
 
-    async def _read(self) -> EarthEngineOperationsClient:
+    async def cancel(self, call: Callable[[EarthEngineOperationsClient], T]) -> T:
+        """Call with a client that requests cancellation, in a thread that no poll waits for.
+
+        :param call: what makes the requests.
+        """
+        # A pace of its own: that of the polls may be held for longer than a kill can wait.
+        client = (await self._current()).killing
+        context = contextvars.copy_context()  # by which Airflow tells in which task's log a line belongs
+        return await asyncio.get_running_loop().run_in_executor(self._kills, context.run, call, client)
+
+    async def _current(self) -> _ReadIn:
+        read_in = self._read_in
+        if read_in is not None and not self._is_distrusted and time.monotonic() - read_in.at < _REREAD_SECONDS:
+            return read_in
+        if self._reading is None or self._reading.done():
+            self._is_distrusted = False
+            # A task of its own: who waits for it may be cancelled, and its error is told to all who wait.
+            self._reading = asyncio.get_running_loop().create_task(self._read(), context=contextvars.Context())
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> _ReadIn:
         hook = EarthEngineOperationsHook(self._key.conn_id, impersonation_chain=self._key.impersonation_chain)
         await hook.load()
-        self._read_at = time.monotonic()
-        if self._hook is None or self._hook.settings != hook.settings:
-            if self._hook is not None:
+        before, self._read_in = self._read_in, await asyncio.to_thread(_ReadIn.of, hook)
+        if before is not None:
+            if before.hook.settings != hook.settings:
                 log.info("Connection %s has changed.", self._key.conn_id)
-                self._hook.close()
-            self._hook = hook
-        return await self.run(self._hook.get_conn)
+            await asyncio.to_thread(before.close)
+        return self._read_in
 
     def distrust(self) -> None:
-        """Read the connection again before the next poll, as its credentials were refused."""
-        self._read_at = float("-inf")
-
-    async def run(self, function: Callable[[], T]) -> T:
-        """Call in a thread that no poll waits for.
-
-        :param function: what to call.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+        """Read the connection again before the next request, as its credentials were refused."""
+        self._is_distrusted = True
 
     def poller(self, project_id: str) -> _Poller:
         """Return who polls a project."""
@@ -154,17 +168,43 @@ class SharedConnection:
         :param project_id: the project.
         :param follower: who goes.
         """
-        poller = self._pollers[project_id]
+        poller = self._pollers.get(project_id)
+        if poller is None:
+            return
         poller.remove(follower)
         if not poller.followers:
             del self._pollers[project_id]
             poller.close()
 
     def close(self) -> None:
-        """Close the client's connections. Requests under way end by themselves."""
-        self._executor.shutdown(wait=False)
-        if self._hook is not None:
-            self._hook.close()
+        """Close the client's connections, off the event loop. Requests under way end by themselves."""
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._read_in is not None:
+            with suppress(RuntimeError):  # the interpreter shuts down, and takes no more work
+                self._kills.submit(self._read_in.close)
+        self._kills.shutdown(wait=False)
+
+
+class _ReadIn(NamedTuple):
+    """What was made of a connection as it was at one moment."""
+
+    hook: EarthEngineOperationsHook
+    client: EarthEngineOperationsClient
+    killing: EarthEngineOperationsClient
+    at: float
+
+    @classmethod
+    def of(cls, hook: EarthEngineOperationsHook) -> _ReadIn:
+        """Load the credentials, which may take seconds."""
+        client = hook.get_conn()
+        killing = connect(hook.settings, hook.credentials, pace=Pace(hook.settings.requests_per_second))
+        return cls(hook, client, killing, time.monotonic())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.hook.close()
+        self.killing.close()
 
 
 class Follower:
@@ -181,7 +221,7 @@ class Follower:
         self.max_concurrency = max_concurrency
         self.takes_part_at = time.monotonic() + min(poll_interval, _SETTLING_SECONDS)
         self._changed: list[Operation] = []
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._news = asyncio.Event()
 
     def due(self, after: float) -> float:
@@ -190,19 +230,23 @@ class Follower:
             now=time.time() + after - time.monotonic(), poll_interval=self.poll_interval
         )
 
-    def learn(self, names: Iterable[str], observation: Observation) -> None:
-        """Take in what a poll showed of some of its operations."""
-        operations = {name: observation.operations[name] for name in names if name in observation.operations}
-        errors = {name: observation.errors[name] for name in names if name in observation.errors}
+    def learn(self, answers: Mapping[str, Operation | EarthEngineError]) -> None:
+        """Take in what a poll showed of its operations."""
+        operations = {name: seen for name, seen in answers.items() if isinstance(seen, Operation)}
+        errors = {name: met for name, met in answers.items() if not isinstance(met, Operation)}
         try:
             changed = self.watch.learn(operations, errors)
         except Exception as error:  # noqa: BLE001 - it is this one's, and no other's
-            self._failure = error
-            self._news.set()
+            self.fail(error)
             return
         if changed or errors or self.watch.verdict(now=time.time()) is not Verdict.WAITING:
             self._changed.extend(changed)
             self._news.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End the wait with an error."""
+        self._failure = error
+        self._news.set()
 
     async def news(self) -> list[Operation] | None:
         """Wait for a poll that showed a change, failed or ended the watch; return the operations that changed.
@@ -212,7 +256,9 @@ class Follower:
         deadline = self.watch.deadline
         seconds = None if deadline is None else max(0.0, deadline - time.time()) + _LAST_LOOK
         try:
-            await asyncio.wait_for(self._news.wait(), seconds)
+            # Not wait_for: in Python 3.11 it may swallow a cancellation that comes with the event.
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
         except TimeoutError:
             return None
         if self._failure is not None:
@@ -235,12 +281,15 @@ class _Poller:
         self._connection = connection
         self._project_id = project_id
         self._pages: dict[str, float] = {}
-        self._next = float("inf")
+        self._pages_at = time.monotonic()
+        self._next = math.inf
         self._sooner = asyncio.Event()
+        self._is_closed = False
         # A thread of its own: a project that answers late delays no other.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="eeops-poll")
         # A context of its own: that of a trigger would send its log to that trigger's task.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+        self._task.add_done_callback(self._ended)
 
     def add(self, follower: Follower) -> None:
         due = self.followers[follower] = follower.due(time.monotonic())
@@ -251,55 +300,129 @@ class _Poller:
         self.followers.pop(follower, None)
 
     def close(self) -> None:
+        self._is_closed = True
         self._task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Let nobody wait for polls that do not come any more."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("Project %s is not polled any more.", self._project_id, exc_info=error)
+            for follower in self.followers:
+                follower.fail(error)
+
     async def _run(self) -> None:
-        while True:
-            self._next = min(self.followers.values(), default=float("inf"))
+        while not self._is_closed:
+            self._next = min(self.followers.values(), default=math.inf)
             self._sooner.clear()
             seconds = self._next - time.monotonic()
             if seconds > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._sooner.wait(), min(seconds, _REREAD_SECONDS))
+                    async with asyncio.timeout(min(seconds, _REREAD_SECONDS)):
+                        await self._sooner.wait()
                 continue
+            await asyncio.sleep(0)  # whatever is wrong, the event loop has its turn
             await self._poll()
 
     async def _poll(self) -> None:
         began = time.monotonic()
-        asked = {
-            follower: [name for name in follower.watch.pending if project_of(name) == self._project_id]
-            for follower, due in self.followers.items()
-            if due <= began or follower.takes_part_at <= began
-        }
-        observation = await self._observe(
-            list(dict.fromkeys(name for names in asked.values() for name in names)),
-            max_concurrency=max(follower.max_concurrency for follower in asked),
+        if began - self._pages_at > _REREAD_SECONDS:  # a listing that was refused may be allowed by now
+            self._pages, self._pages_at = {}, began
+        asked = _Asked(
+            {
+                follower: [name for name in follower.watch.pending if project_of(name) == self._project_id]
+                for follower, due in self.followers.items()
+                if due <= began or follower.takes_part_at <= began
+            }
         )
-        ended = time.monotonic()
-        # Half of the time at most is spent asking, however long an answer takes.
-        rest = 2 * (ended - began)
-        for count, (follower, names) in enumerate(asked.items(), start=1):
-            if follower in self.followers:
-                self.followers[follower] = max(follower.due(began), began + rest)
-                follower.learn(names, observation)
-            if count % _AT_ONCE == 0:
-                await asyncio.sleep(0)
+        for follower in asked.idle:
+            self.followers[follower] = math.inf
+        if not asked.names:
+            return
+        seconds = 0.0
 
-    async def _observe(self, names: Sequence[str], *, max_concurrency: int) -> Observation:
-        if not names:
-            return Observation()
+        def tell(answers: Mapping[str, Operation | EarthEngineError]) -> None:
+            for follower, its_own in asked.take(answers):
+                if follower in self.followers:
+                    # Half of the time at most is spent asking, however many requests a poll takes.
+                    self.followers[follower] = max(follower.due(began), began + 2 * seconds)
+                    follower.learn(its_own)
+
         try:
             client = await self._connection.client()
-            ask = partial(observe, client, names, pages=self._pages, max_concurrency=max_concurrency)
-            observation = await asyncio.get_running_loop().run_in_executor(self._executor, ask)
-        except EarthEngineError as error:
-            observation = Observation(errors=dict.fromkeys(names, error))
-        except Exception as error:
-            log.exception("Operations of %s could not be asked for.", self._project_id)
-            unexpected = EarthEngineError(f"an error that was not expected: {type(error).__name__}")
-            observation = Observation(errors=dict.fromkeys(names, unexpected))
+            plan = plan_requests(asked.names, pages=self._pages)
+            seconds = plan.requests(page_size=PAGE_SIZE, pages=self._pages) / client.requests_per_second
+            await self._observe(client, asked, tell, until=began + _LEAST_POLL_SECONDS + 3 * seconds)
+        except Exception as error:  # noqa: BLE001 - a poll that failed, and counts as one
+            failure = _of_the_poll(error, self._project_id)
+            self._connection.distrust()
+            tell(dict.fromkeys(asked.names, failure))
+
+    async def _observe(
+        self, client: EarthEngineOperationsClient, asked: _Asked, tell: OnAnswers, *, until: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell_as_they_come(answers: Mapping[str, Operation | EarthEngineError]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                loop.call_soon_threadsafe(tell, answers)
+
+        observation = await loop.run_in_executor(
+            self._executor,
+            partial(
+                observe,
+                client,
+                asked.names,
+                pages=self._pages,
+                max_concurrency=asked.max_concurrency,
+                until=until,
+                on_answers=tell_as_they_come,  # who waits for an answer that is late keeps no other waiting
+            ),
+        )
         self._pages.update(observation.pages)
         if any(isinstance(error, CredentialsError | UnauthenticatedError) for error in observation.errors.values()):
             self._connection.distrust()
-        return observation
+
+
+class _Asked:
+    """Who is in a poll, and what each has not been told of yet.
+
+    :param wanted: the operations of each.
+    """
+
+    def __init__(self, wanted: Mapping[Follower, Sequence[str]]) -> None:
+        self.idle = [follower for follower, names in wanted.items() if not names]
+        self.max_concurrency = max((follower.max_concurrency for follower in wanted), default=1)
+        self._answers: dict[Follower, dict[str, Operation | EarthEngineError]] = {follower: {} for follower in wanted}
+        self._left = {follower: len(names) for follower, names in wanted.items()}
+        self._who: defaultdict[str, list[Follower]] = defaultdict(list)
+        for follower, names in wanted.items():
+            for name in names:
+                self._who[name].append(follower)
+
+    @property
+    def names(self) -> Collection[str]:
+        """All operations that are asked for, each once."""
+        return self._who.keys()
+
+    def take(
+        self, answers: Mapping[str, Operation | EarthEngineError]
+    ) -> Iterator[tuple[Follower, Mapping[str, Operation | EarthEngineError]]]:
+        """Take answers; yield who has all of its own now: a poll counts once for each, succeeded or failed."""
+        for name, answer in answers.items():
+            for follower in self._who[name]:
+                its_own = self._answers[follower]
+                if name not in its_own:
+                    its_own[name] = answer
+                    if len(its_own) == self._left[follower]:
+                        yield follower, its_own
+
+
+def _of_the_poll(error: Exception, project_id: str) -> EarthEngineError:
+    """Make of an error one that says nothing of the operations: a connection that cannot be used now may be later."""
+    if isinstance(error, CredentialsError):
+        return error
+    if isinstance(error, EarthEngineError | AirflowNotFoundException):
+        return CredentialsError(f"the connection cannot be used: {error}", retryable=True)
+    log.error("Operations of %s could not be asked for.", project_id, exc_info=error)
+    return EarthEngineError(f"an error that was not expected: {type(error).__name__}")

@@ -58,6 +58,35 @@ def test_refusals_together_slow_down_once_and_each_one_after_again(clock: Manual
     assert pace.hold(1) == pytest.approx(49)
 
 
+def test_a_refusal_of_what_was_sent_before_the_hold_is_no_new_sign(clock: ManualClock) -> None:
+    pace = Pace(100, clock=clock)
+    sent_at = clock.monotonic()
+    assert pace.hold(0.25, sent_at=sent_at) == pytest.approx(70)
+    clock.advance(0.3)
+    assert pace.hold(0.25, sent_at=sent_at) is None
+
+
+def test_the_pace_comes_back_only_after_a_hold_that_was_made_longer(clock: ManualClock) -> None:
+    pace = Pace(100, clock=clock)
+    pace.hold(1)
+    pace.hold(60)
+    clock.advance(60)
+    assert pace.hold(1) == pytest.approx(49)
+
+
+def test_who_cannot_wait_for_the_end_of_a_hold_is_not_sent_to_the_end_by_who_can(clock: ManualClock) -> None:
+    pace = Pace(4, clock=clock)
+    pace.hold(60)
+    slept: list[float] = []
+    clock.sleep = slept.append  # type: ignore[method-assign,assignment]
+    assert pace.wait(patience=120)
+    assert pace.wait(patience=4, until=clock.monotonic() + 4)
+    assert slept == [60]
+    clock.advance(60)
+    assert pace.wait()
+    assert slept[1:] == pytest.approx([0.25 / 0.7]), "the slot at the end is taken"
+
+
 def test_however_many_refusals_something_is_sent(clock: ManualClock) -> None:
     pace = Pace(100, clock=clock)
     for _ in range(50):

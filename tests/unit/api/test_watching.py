@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from math import inf
 from typing import Any
 
@@ -58,6 +59,36 @@ def names(project: str, count: int) -> tuple[str, ...]:
 )
 def test_plan(wanted: tuple[str, ...], pages: dict[str, float], plan: Plan) -> None:
     assert plan_requests(wanted, pages=pages) == plan
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pages", "requests"),
+    [
+        ((), {}, 0),
+        (names("one", 8), {}, 8),
+        (names("one", 500), {}, 1),
+        (names("one", 501) + names("two", 3), {}, 2 + 3),
+        (names("one", 501), {"one": 7}, 7),
+        (names("one", 501), {"one": inf}, 501),
+    ],
+)
+def test_what_a_plan_costs(wanted: tuple[str, ...], pages: dict[str, float], requests: float) -> None:
+    assert plan_requests(wanted, pages=pages).requests(page_size=500, pages=pages) == requests
+
+
+def test_the_message_of_thousands_grows_no_faster_than_they_do() -> None:
+    def seconds(count: int) -> float:
+        all_names = names("one", count)
+        watch = Watch(all_names, accepted_states=parse_states("SUCCEEDED"))
+        watch.learn({name: Operation(name, "FAILED") for name in all_names}, {})
+        took = []
+        for _ in range(3):
+            began = time.perf_counter()
+            watch.message(Verdict.NOT_ACCEPTED)
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    assert seconds(4000) < 40 * seconds(400)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
+from airflow_provider_eeops.api.polling import observe
 from airflow_provider_eeops.api.watching import Watch
-from airflow_provider_eeops.emulator import Emulator, Fault
+from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
+from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.triggers import sharing
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
@@ -318,3 +322,143 @@ def test_after_refused_credentials_the_connection_is_read_again(
         assert (await waits)["verdict"] == "settled"
 
     run(go())
+
+
+def test_a_connection_that_cannot_be_used_for_a_moment_is_a_failed_poll(
+    emulator: Emulator, clock: AdvancingClock, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_REREAD_SECONDS", 0.1)
+    name = emulator.add_operation(run_seconds=SHORT)
+
+    async def go() -> None:
+        waiting = trigger(name, poll_failure_limit=1000)
+        waits = asyncio.create_task(payload(waiting))
+        await until(lambda: emulator.count("get", name))
+        set_connection(requests_per_second="many")
+        await until(lambda: waiting._watch is not None and waiting._watch.failed_polls >= 2)
+        set_connection()
+        clock.advance(2 * SHORT)
+        event = await waits
+        assert (event["verdict"], event["report"]["counts"]) == ("settled", {"finished_first": 1})
+
+    run(go())
+    set_connection(requests_per_second="many")
+    with pytest.raises(InvalidSettingsError):
+        run(payload(trigger(name)))
+
+
+def test_a_key_file_that_was_replaced_is_read(
+    emulator: Emulator, clock: AdvancingClock, server: EmulatorServer, set_connection: SetConnection, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.json"
+    key.write_text(json.dumps(server.service_account_info("old@one.example")))
+    set_connection(keyfile_dict=None, key_path=str(key))
+    name = emulator.add_operation(run_seconds=SHORT)
+
+    async def go() -> None:
+        waits = asyncio.create_task(payload(trigger(name, poll_failure_limit=1000)))
+        await until(lambda: emulator.count("get", name))
+        emulator.revoke_tokens()
+        emulator.add_fault(Fault("token", status=400, rpc_status="invalid_grant", times=1))
+        key.write_text(json.dumps(server.service_account_info("new@one.example")))
+        await until(lambda: emulator.requests_since(0)[-1].principal == "new@one.example")
+        clock.advance(2 * SHORT)
+        assert (await waits)["verdict"] == "settled"
+
+    run(go())
+
+
+def test_an_operation_that_is_answered_late_delays_no_other_of_its_project(emulator: Emulator) -> None:
+    stuck, quick = emulator.add_operation(), emulator.add_operation(finished=True)
+    emulator.add_fault(Fault("get", name=stuck, seconds=3, times=None))
+
+    async def go() -> None:
+        waits = asyncio.create_task(payload(trigger(stuck)))
+        assert (await payload(trigger(quick)))["verdict"] == "settled"
+        assert not any(record.status for record in emulator.requests_since(0) if record.name == stuck)
+        await end(waits)
+
+    run(go())
+
+
+def test_a_poll_counts_once_for_a_wait_whose_answers_come_one_by_one(emulator: Emulator) -> None:
+    good, bad = emulator.add_operation(), emulator.add_operation()
+    emulator.add_fault(Fault("get", name=bad, seconds=0.2, status=409, times=None))
+    event = run(payload(trigger(good, bad, poll_failure_limit=3)))
+    assert event["verdict"] == "polls_failed"
+    assert emulator.count("get", bad) == 3
+
+
+def test_credentials_that_cannot_be_had_are_asked_for_once_for_all(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: EarthEngineOperationsHook) -> None:
+        time.sleep(0.3)
+        raise CredentialsError("none to be had")
+
+    get_conn = create_autospec(EarthEngineOperationsHook.get_conn, side_effect=fail)
+    monkeypatch.setattr(EarthEngineOperationsHook, "get_conn", get_conn)
+
+    async def go() -> Any:
+        waits = [payload(trigger(emulator.add_operation())) for _ in range(20)]
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    assert {type(error) for error in run(go())} == {CredentialsError}
+    get_conn.assert_called_once()
+
+
+def test_a_listing_that_was_refused_is_tried_again_after_some_minutes(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_REREAD_SECONDS", 0.5)
+    emulator.deny("earthengine.operations.list")
+    names = [emulator.add_operation() for _ in range(10)]
+
+    async def go() -> None:
+        waits = asyncio.create_task(payload(trigger(*names)))
+        await until(lambda: emulator.count("get") >= 20)
+        emulator.allow_all()
+        await until(lambda: emulator.requests_since(0)[-1].method == "list" and emulator.count("list") >= 3)
+        await end(waits)
+
+    run(go())
+
+
+def test_when_polls_stop_for_good_nobody_goes_on_waiting(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sharing, "_Asked", fail)
+    with pytest.raises(ZeroDivisionError):
+        run(payload(trigger(emulator.add_operation())))
+
+
+def test_a_kill_says_what_it_did_in_the_log_of_its_task() -> None:
+    """Airflow tells by a context variable in which log a line belongs."""
+    whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose")
+
+    async def go() -> str:
+        whose.set("mine")
+        async with sharing.shared_connection("earthengine_default", None) as connection:
+            return await connection.cancel(lambda _client: whose.get("nobody's"))
+
+    assert run(go()) == "mine"
+
+
+def test_a_kill_is_sent_while_the_polls_are_held(emulator: Emulator) -> None:
+    name = emulator.add_operation()
+
+    async def go() -> None:
+        async with sharing.shared_connection("earthengine_default", None) as connection:
+            polling = await connection.client()
+            emulator.add_fault(Fault("get", status=429, headers={"Retry-After": "8"}))
+            held = threading.Thread(target=lambda: observe(polling, [name], until=time.monotonic() + 12), daemon=True)
+            held.start()
+            await until(lambda: emulator.count("get", name))
+            await asyncio.sleep(0.1)
+            began = time.monotonic()
+            await connection.cancel(lambda client: client.cancel_operation(name))
+            assert time.monotonic() - began < 4, "half of the hold"
+
+    run(go())
+    assert emulator.cancel_requested(name)
