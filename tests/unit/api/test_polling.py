@@ -124,8 +124,8 @@ def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", fail)
-    found = [str(what) for _, what in in_parallel(["a", "b"], str.upper, max_concurrency=1)]
-    assert found == ["not asked: can't start new thread"] * 2
+    found = [str(what) for _, what in in_parallel("abcdefgh", str.upper, max_concurrency=1)]
+    assert found == ["not asked: can't start new thread"] * 8
 
 
 def test_without_a_token_no_further_call_is_made() -> None:
