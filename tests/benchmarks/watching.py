@@ -1,0 +1,187 @@
+"""Thousands of triggers in one real triggerer: ours, and one that asks for its own operation, as the peers' do."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.benchmarks.cancelling import Scale
+from tests.benchmarks.emulating import ManyOperations, emulating
+from tests.benchmarks.measuring import MIB, json_of, progress, tree
+from tests.benchmarks.results import Part, Row, Target, at_most, number, percentile, requests_per_poll
+from tests.support.airflow_parts import TRIGGERER, AirflowParts
+
+__all__ = ["watch"]
+
+INTERVAL = 10.0
+CONN_ID = "benchmark"
+
+_LOADING_SECONDS = 240.0
+"""How long a triggerer may take to start all triggers."""
+_SETTLING_SECONDS = 3 * INTERVAL
+"""After the last trigger was taken: its first polls are over."""
+_ENDING_SHARE = 0.1
+"""So many of the operations end while they are watched, one after the other."""
+_MOST_REQUESTS = 8
+
+_DAG = """
+from airflow.sdk import DAG
+from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
+
+with DAG("benchmark"):
+    EarthEngineOperationsSensor.partial(task_id="wait", deferrable=True).expand(operations=[["ONE"], ["TWO"]])
+"""
+"""The DAG that the instances are of: one mapped sensor."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one kind of trigger was seen to do.
+
+    :param loading: seconds until the triggerer had all triggers.
+    :param requests: in the time it was watched.
+    :param per_poll: requests of one poll of all operations.
+    :param cpu: seconds of the triggerer's processes in that time.
+    :param pss: bytes of memory at the end of it.
+    :param delays: seconds from the end of each operation that ended to its event.
+    :param lost: operations that ended in time and had no event.
+    """
+
+    loading: float
+    requests: int
+    per_poll: float
+    cpu: float
+    pss: int
+    delays: tuple[float, ...]
+    lost: int
+
+
+def watch(scale: Scale) -> Part:
+    """Let one triggerer watch with each kind of trigger, one after the other."""
+    count = scale.operations
+    dags = scale.folder / "dags"
+    dags.mkdir()
+    (dags / "benchmark.py").write_text(_DAG)
+    with emulating(scale.folder / "watch") as server, _airflow(scale, server) as airflow:
+        ours, peers = (_watched(kind, airflow, server, scale) for kind in ("ours", "peers"))
+    slowest = max(ours.delays, default=float("inf"))
+    figures: list[tuple[str, str, str, Target | None]] = [
+        ("requests per poll", f"{ours.per_poll:.1f}", f"{peers.per_poll:.1f}", at_most(ours.per_poll, _MOST_REQUESTS)),
+        ("requests in that time", str(ours.requests), str(peers.requests), None),
+        ("triggerer: CPU seconds in that time", f"{ours.cpu:.1f}", f"{peers.cpu:.1f}", None),
+        ("triggerer: memory at its end, MiB", f"{ours.pss / MIB:.0f}", f"{peers.pss / MIB:.0f}", None),
+        ("seconds until the triggerer had them all", f"{ours.loading:.0f}", f"{peers.loading:.0f}", None),
+        ("operations that ended in that time", str(len(ours.delays)), str(len(peers.delays)), None),
+        ("of these without an event", str(ours.lost), str(peers.lost), at_most(ours.lost, 0)),
+        ("seconds from end to event, median", _delay(ours, 0.5), _delay(peers, 0.5), None),
+        ("the same, the longest", _delay(ours, 1.0), _delay(peers, 1.0), at_most(slowest, INTERVAL + 1, " s")),
+    ]
+    return Part(
+        "watch",
+        f"Watch {count} operations by {count} triggers in one triggerer",
+        ("what", "ours", "one GET each"),
+        tuple(Row((what, shown, other), target) for what, shown, other, target in figures),
+        (
+            f"""One `airflow triggerer`, interval {number(INTERVAL)} s, {number(scale.watch_seconds)} s, 100 ms latency,
+            no quota, first with our triggers, then with the others. No scheduler runs: the DAG run, its deferred
+            mapped instances and their triggers were written into Airflow's database (SQLite) through its ORM, in
+            place of as many task starts. An event leaves its instance `scheduled`, with a moment that Airflow's
+            database keeps; when an operation ended, the emulator knows. `[triggerer] capacity` is above the number
+            of triggers, `max_trigger_to_select_per_loop` 1000 (default 50); all other settings, the log level too,
+            are Airflow's. CPU is that of all processes of the triggerer, memory their PSS.""",
+            """Requests per poll: all requests, divided by how often the same page or operation was asked for. The
+            other trigger is written as the peers do: a loop, `asyncio.to_thread` around a hook of its own,
+            `asyncio.sleep`. Python gives `to_thread` 6 threads on 2 cores: with 100 ms latency a round of 3000 GETs
+            takes 50 s, so it makes fewer requests than its interval asks for, and its events are late.""",
+        ),
+    )
+
+
+def _delay(seen: _Seen, share: float) -> str:
+    return f"{percentile(seen.delays, share):.1f}" if seen.delays else "none ended"
+
+
+@contextmanager
+def _airflow(scale: Scale, server: ManyOperations) -> Iterator[AirflowParts]:
+    """An Airflow that has the DAG in its database, of which nothing runs yet."""
+    airflow = AirflowParts(
+        scale.folder / "airflow",
+        scale.folder / "dags",
+        connections={CONN_ID: server.connection_extras(requests_per_second=100_000)},
+        settings={
+            "AIRFLOW__TRIGGERER__CAPACITY": str(scale.operations + 1000),
+            "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": "1000",
+        },
+    )
+    try:
+        progress("watch: making Airflow's database")
+        airflow.prepare()
+        airflow.run("dags", "reserialize")
+        yield airflow
+    finally:
+        airflow.__exit__(None, None, None)
+
+
+def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Scale) -> _Seen:
+    server.clear()
+    # They end one after the other, in the time that loading and watching may take together.
+    seconds = _LOADING_SECONDS / 2 + scale.watch_seconds
+    ending = [
+        server.add(1, run_seconds=seconds * position / (scale.operations * _ENDING_SHARE))[0]
+        for position in range(int(scale.operations * _ENDING_SHARE))
+    ]
+    names = [*server.add(scale.operations - len(ending)), *ending]
+    given = {"kind": kind, "names": names, "conn_id": CONN_ID, "interval": INTERVAL}
+    _in_airflow(airflow, "add", given)
+    progress(f"watch: {kind}: {len(names)} deferred instances; starting the triggerer")
+    began = time.time()
+    airflow.start(TRIGGERER)
+    triggerer = airflow._parts[TRIGGERER]
+    while _triggers_to_take(airflow):
+        triggerer.check_running()
+        if time.time() - began > _LOADING_SECONDS:
+            raise RuntimeError(f"{_triggers_to_take(airflow)} triggers were not taken:\n{triggerer.tail()}")
+        time.sleep(1)
+    loading = time.time() - began
+    progress(f"watch: {kind}: the triggerer has them after {loading:.0f} s")
+    time.sleep(min(_SETTLING_SECONDS, scale.watch_seconds))
+    mark, before, since = server.mark(), tree(triggerer.pid), time.time()
+    time.sleep(scale.watch_seconds)
+    requests, after, until = server.requests_since(mark), tree(triggerer.pid), time.time()
+    triggerer.check_running()
+    asked = [each for each in requests if each["method"] in {"get", "list"} and each["time"] <= until]
+    ended = {name: moment for name, moment in server.ended_at().items() if moment <= until}
+    time.sleep(INTERVAL + 5)  # the events of the last that ended
+    state = _in_airflow(airflow, "state", {})
+    airflow.terminate(TRIGGERER)
+    _in_airflow(airflow, "clear", {})
+    if state["failed"]:
+        raise RuntimeError(f"{len(state['failed'])} triggers failed:\n{triggerer.output}")
+    events: Mapping[str, float] = {names[int(position)]: moment for position, moment in state["events"].items()}
+    in_time = {name: moment for name, moment in ended.items() if moment >= since}
+    seen = _Seen(
+        loading=loading,
+        requests=len(asked),
+        per_poll=requests_per_poll(asked, seconds=until - since, interval=INTERVAL),
+        cpu=after.cpu - before.cpu,
+        pss=after.pss,
+        delays=tuple(events[name] - moment for name, moment in in_time.items() if name in events),
+        lost=sum(name not in events for name in in_time),
+    )
+    progress(f"watch: {kind}: {seen.per_poll:.1f} requests per poll, {seen.cpu:.0f} CPU s, {len(seen.delays)} ended")
+    return seen
+
+
+def _in_airflow(airflow: AirflowParts, command: str, given: Mapping[str, Any]) -> Any:
+    return json_of("deferred", command, seconds=300, given=json.dumps(given), env=airflow.env)
+
+
+def _triggers_to_take(airflow: AirflowParts) -> int:
+    with closing(sqlite3.connect(airflow.database().path, timeout=30)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM trigger WHERE triggerer_id IS NULL").fetchone()
+    return int(count)
