@@ -6,12 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.client import connect
 from airflow_provider_eeops.api.models import OperationResult, Report
+from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.policies import SETTLED
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 
@@ -27,9 +28,6 @@ _LOG_SECONDS = 0.5
 
 _REST_SECONDS = 2.2
 """How long the task waits after that before it ends: SIGKILL comes 5 s after the signal."""
-
-_HASTE = 1.8
-"""How much faster than its pace a connection may be used: 90 requests a second by default, of Earth Engine's 100."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ class KillCanceller:
     """
 
     def __init__(self, hook: EarthEngineOperationsHook) -> None:
-        pace = hook.settings.requests_per_second * _HASTE
-        self._client = connect(replace(hook.settings, requests_per_second=pace), hook.credentials)
+        # A pace of its own too: the shared one has slots given away to requests that will not be sent any more.
+        self._client = connect(hook.settings, hook.credentials, pace=Pace(hook.settings.requests_per_second))
         self._results: dict[str, OperationResult] = {}
         self._sendings: list[Sending] = []
 
@@ -147,6 +145,9 @@ class _Lines:
 
     def info(self, message: str, /, *args: Any) -> None:
         self._add(logging.INFO, message, *args)
+
+    def warning(self, message: str, /, *args: Any) -> None:
+        self._add(logging.WARNING, message, *args)
 
     def error(self, message: str, /, *args: Any) -> None:
         self._add(logging.ERROR, message, *args)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_eeops.api.models import Operation
+from airflow_provider_eeops.api.models import Operation, counted
 from airflow_provider_eeops.api.watching import Watch
 
 __all__ = ["log_poll"]
+
+_FIRST = 10
+"""Operations of one poll that have a line each."""
 
 
 def log_poll(log: Any, watch: Watch, changed: Sequence[Operation]) -> None:
@@ -18,8 +22,12 @@ def log_poll(log: Any, watch: Watch, changed: Sequence[Operation]) -> None:
     :param watch: the watch after the poll.
     :param changed: what it said had changed.
     """
-    for operation in changed:
+    for operation in changed[:_FIRST]:
         log.info("%s: %s", operation.name, operation.progress_words)
+    if len(changed) > _FIRST:
+        rest = Counter(operation.state for operation in changed[_FIRST:])
+        states = ", ".join(f"{count} {state}" for state, count in rest.items())
+        log.info("And %s more: %s. %s.", counted(len(changed) - _FIRST), states, watch.standing)
     if watch.last_failure:
         log.warning(
             "Poll failed (%d in a row, %d end the wait): %s",

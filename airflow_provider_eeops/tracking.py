@@ -33,6 +33,9 @@ _START_SECONDS = 10.0
 """How long a task that ends by an exception waits for the answer to a start that is under way."""
 
 
+_FIRST = 10
+"""Operations of one ``add`` that have a line each in the log."""
+
 _LEFTOVERS_SECONDS = 60.0
 """How long a try spends on what an earlier one left, before it goes on."""
 
@@ -222,8 +225,10 @@ class OperationTracker:
         parsed = self.hook.parse(operations)
         self._names.update(dict.fromkeys(parsed.names))
         self._record.push(parsed.names)
-        for name in parsed.names:
+        for name in parsed.names[:_FIRST]:
             log.info("Recorded %s.", name)
+        if len(parsed.names) > _FIRST:
+            log.info("Recorded %s more.", counted(len(parsed.names) - _FIRST))
         if self._record.killed:
             self.cancel(because="Started after the kill.")
         parsed.require_valid()

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
 from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report, counted
+from airflow_provider_eeops.api.pace import shortfall
 from airflow_provider_eeops.api.policies import SETTLED
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, in_parallel, observe
+from airflow_provider_eeops.api.progress import Progress
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.exceptions import (
     ConnectionFailedError,
@@ -38,6 +40,8 @@ class _Logger(Protocol):
 
     def info(self, message: str, /, *args: Any) -> Any: ...
 
+    def warning(self, message: str, /, *args: Any) -> Any: ...
+
     def error(self, message: str, /, *args: Any) -> Any: ...
 
 
@@ -54,6 +58,7 @@ def cancel_operations(
     look_after: bool = True,
     on_result: Callable[[OperationResult], None] = lambda _result: None,
     until: float | None = None,
+    log: _Logger = _log,
 ) -> Report:
     """Request cancellation of every operation, whatever happens to the others.
 
@@ -65,6 +70,7 @@ def cancel_operations(
         accepts the request for operations that have finished too. Without it those are "cancel requested".
     :param on_result: told the result of each request as it comes.
     :param until: seconds of the clock's ``monotonic()`` at which it ends; what is not done then is an error.
+    :param log: where to say how far it is.
     """
     if until is not None:
         client = client.ending(until)
@@ -73,20 +79,26 @@ def cancel_operations(
         # Without a look afterwards there is no time for a second request but the one that replaces a guess.
         return _cancel(client, name, unclear=_UNCLEAR if look_after else (FailedPreconditionError,))
 
+    names = list(dict.fromkeys(names))
+    if until is not None:
+        seconds = until - client.clock.monotonic()
+        if told := shortfall(len(names), requests_per_second=client.requests_per_second, seconds=seconds):
+            log.warning("%s", told)
+    progress = Progress(len(names), now=client.clock.monotonic())
     results: dict[str, OperationResult] = {}
-    for name, seen in in_parallel(
-        dict.fromkeys(names), cancel, max_concurrency=max_concurrency, until=until, clock=client.clock
-    ):
+    for name, seen in in_parallel(names, cancel, max_concurrency=max_concurrency, until=until, clock=client.clock):
         result = OperationResult.from_error(name, seen) if isinstance(seen, EarthEngineError) else seen
         results[name] = result
         on_result(result)
+        if told := progress.count(now=client.clock.monotonic()):
+            log.info("Cancel requests answered: %s.", told)
     if look_after:
         requested = [name for name, result in results.items() if result.outcome is Outcome.CANCEL_REQUESTED]
         seen_after = observe(client, requested, max_concurrency=max_concurrency, until=until)
         _warn_of(seen_after.errors)
         for name, operation in seen_after.operations.items():
             results[name] = _result(operation)
-    return Report((*(results[name] for name in dict.fromkeys(names)), *invalid_results(invalid)))
+    return Report((*(results[name] for name in names), *invalid_results(invalid)))
 
 
 def cancel_in_haste(
@@ -127,6 +139,7 @@ def cancel_in_haste(
         look_after=False,
         on_result=tell,
         until=until,
+        log=log,
     )
     for result in invalid_results(invalid):
         tell(result)

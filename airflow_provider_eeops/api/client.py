@@ -17,6 +17,7 @@ from airflow_provider_eeops.api.names import (
     check_project_id,
     project_of,
 )
+from airflow_provider_eeops.api.pace import Pace, shared_pace
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.exceptions import UnexpectedAnswerError
@@ -27,7 +28,14 @@ PAGE_SIZE = 500
 """Operations a page; what Google's own clients ask for."""
 
 
+_MOST_PAGES = 1000
+"""Of one listing: half a million operations."""
+
+
 class _Transport(Protocol):
+    @property
+    def requests_per_second(self) -> float: ...
+
     def request(
         self,
         method: str,
@@ -78,6 +86,11 @@ class EarthEngineOperationsClient:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
+
+    @property
+    def requests_per_second(self) -> float:
+        """The pace of its requests."""
+        return self._transport.requests_per_second
 
     def within(self, budget: Budget) -> EarthEngineOperationsClient:
         """Make a client on the same connections with another budget.
@@ -152,13 +165,13 @@ class EarthEngineOperationsClient:
 
         :param project_id: project id.
         :param page_size: operations a page.
-        :raises UnexpectedAnswerError: the server repeats a page.
+        :raises UnexpectedAnswerError: the server repeats a page, or the listing does not end.
         """
         check_project_allowed(check_project_id(project_id), self._allowed_projects, project_id)
         path = f"{self._api_version}/projects/{project_id}/operations"
         params = {"pageSize": str(page_size)}
         seen: set[str] = set()
-        while True:
+        for _ in range(_MOST_PAGES):
             answer = self._transport.request("GET", path, budget=self._budget, params=params)
             found = answer.get("operations")
             yield [
@@ -173,6 +186,7 @@ class EarthEngineOperationsClient:
                 raise UnexpectedAnswerError(f"GET {path}: the server repeats a page.", http_status=200)
             seen.add(token)
             params["pageToken"] = token
+        raise UnexpectedAnswerError(f"GET {path}: no end after {_MOST_PAGES} pages.", http_status=200)
 
     def _request(
         self, method: str, name: str, *, verb: str | None = None, body: Mapping[str, Any] | None = None
@@ -183,22 +197,31 @@ class EarthEngineOperationsClient:
 
 
 def connect(
-    settings: Settings, credentials: Any, *, budget: Budget | None = None, clock: Clock = SYSTEM_CLOCK
+    settings: Settings,
+    credentials: Any,
+    *,
+    budget: Budget | None = None,
+    pace: Pace | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> EarthEngineOperationsClient:
     """Make a client from the parameters of a connection. No request is made.
 
     :param settings: the connection's parameters.
     :param credentials: google-auth credentials, as :func:`.credentials.load_credentials` makes them.
     :param budget: what each call may spend, if not what the settings say.
+    :param pace: the pace of its requests. Default: one with all clients of this process that make requests as the same
+        principal to the same host.
     :param clock: what waits wait on.
     """
+    from airflow_provider_eeops.api.credentials import principal
     from airflow_provider_eeops.api.transport import Transport  # loads google.auth and requests
 
     return EarthEngineOperationsClient(
         Transport(
             credentials,
             base_url=settings.base_url,
-            requests_per_second=settings.requests_per_second,
+            pace=pace
+            or shared_pace(settings.requests_per_second, settings.base_url, principal(credentials), clock=clock),
             proxies=settings.proxies,
             ca_bundle=settings.ca_bundle,
             clock=clock,

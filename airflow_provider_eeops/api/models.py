@@ -376,7 +376,7 @@ def counted(number: int) -> str:
     return f"{number} operation{'' if number == 1 else 's'}"
 
 
-def listing(results: Sequence[OperationResult], *, most: int = 100) -> str:
+def listing(results: Sequence[OperationResult], *, most: int = 20) -> str:
     """List results, a line each, the first few of many.
 
     :param results: the results.

@@ -117,7 +117,7 @@ FIELDS: tuple[ConnectionField, ...] = (
     ConnectionField(
         "requests_per_second",
         "Requests per Second",
-        "Pace of one client's requests. Earth Engine allows a project 100 a second. Default: 50.",
+        "Pace of one process's requests. Earth Engine allows a project and an account 100 a second. Default: 95.",
         {"type": ["number", "null"], "exclusiveMinimum": 0},
     ),
     ConnectionField(
@@ -171,7 +171,7 @@ class Settings:
     is_anonymous: bool = False
     api_version: str = "v1alpha"
     base_url: str = DEFAULT_BASE_URL
-    requests_per_second: float = 50.0
+    requests_per_second: float = 95.0
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
     proxies: Mapping[str, str] | None = field(default=None, repr=False)

@@ -85,7 +85,7 @@ class Transport:
 
     :param credentials: google-auth credentials.
     :param base_url: scheme and host; the only place the token goes.
-    :param requests_per_second: pace of this transport.
+    :param pace: the pace of its requests, which it may share.
     :param proxies: proxies by scheme, as requests takes them.
     :param ca_bundle: path of CA certificates to trust instead of the default.
     :param pool_size: connections kept open.
@@ -97,7 +97,7 @@ class Transport:
         credentials: google.auth.credentials.Credentials,
         *,
         base_url: str,
-        requests_per_second: float = 50.0,
+        pace: Pace,
         proxies: Mapping[str, str] | None = None,
         ca_bundle: str | None = None,
         pool_size: int = 32,
@@ -108,7 +108,7 @@ class Transport:
         self._clock = clock
         self._proxies = proxies
         self._ca_bundle = ca_bundle
-        self._pace = Pace(requests_per_second, clock=clock)
+        self._pace = pace
         self._token_lock = threading.Lock()
         self._token_failures = 0
         self._token_failure: CredentialsError | None = None
@@ -126,6 +126,11 @@ class Transport:
             session.mount("http://", adapter)
         # Plain http goes to this machine; the environment's HTTP_PROXY would read the token.
         self._session.trust_env = not base_url.startswith("http://")
+
+    @property
+    def requests_per_second(self) -> float:
+        """The full pace of its requests."""
+        return self._pace.requests_per_second
 
     def close(self) -> None:
         """Close the connections."""
@@ -184,12 +189,19 @@ class Transport:
                 )
                 if wait is None:
                     raise
-                log.info("%s Sending it again in %.1f s.", error, wait)
                 if isinstance(error, QuotaExceededError):
-                    self._pace.hold(wait)  # one answer slows every thread down, not only the one that got it
+                    self._slow_down(error, wait)
+                else:
+                    log.info("%s Sending it again in %.1f s.", error, wait)
                 self._clock.sleep(wait)
             if not self._pace.wait(patience=until - self._clock.monotonic(), until=budget.until):
                 raise met
+
+    def _slow_down(self, error: QuotaExceededError, wait: float) -> None:
+        """Let one answer slow every thread down, not only the one that got it, and say so once."""
+        slower = self._pace.hold(wait)
+        if slower is not None:
+            log.info("%s All requests wait %.1f s, and go on at %.0f a second.", error, wait, slower)
 
     def _token(self, refused: str | None, budget: Budget, until: float) -> str | None:
         """Have a token that is valid and not the refused one, fetched once however many threads ask."""

@@ -17,6 +17,7 @@ from airflow_provider_eeops.api.models import (
     OperationState,
     Outcome,
     Report,
+    counted,
     listing,
 )
 from airflow_provider_eeops.api.names import check_operation_name, project_of
@@ -32,8 +33,8 @@ from airflow_provider_eeops.exceptions import (
 
 __all__ = ["Plan", "Verdict", "Watch", "parse_states", "plan_requests"]
 
-# Up to so many GETs are cheaper than a listing, which may be long and shows other people's operations.
-_FEW = 20
+# Up to so many GETs are cheaper than a page of 500, which is some hundred times as long as an answer to a GET.
+_FEW = 8
 
 _DEFINITE = (
     NotFoundError,
@@ -57,11 +58,12 @@ class Plan:
     gets: tuple[str, ...]
 
 
-def plan_requests(names: Collection[str], *, unlistable: Collection[str] = ()) -> Plan:
+def plan_requests(names: Collection[str], *, pages: Mapping[str, float]) -> Plan:
     """Choose the requests that tell the state of these operations most cheaply.
 
     :param names: operation names.
-    :param unlistable: projects whose listing was refused.
+    :param pages: by project, what the last listing took before all that was looked for had been seen; infinity where
+        it was refused. One page is assumed of the others.
     """
     by_project: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -69,7 +71,7 @@ def plan_requests(names: Collection[str], *, unlistable: Collection[str] = ()) -
     listings: dict[str, tuple[str, ...]] = {}
     gets: list[str] = []
     for project_id, wanted in by_project.items():
-        if len(wanted) > _FEW and project_id not in unlistable:
+        if len(wanted) > max(_FEW, pages.get(project_id, 1)):
             listings[project_id] = tuple(wanted)
         else:
             gets.extend(wanted)
@@ -120,7 +122,7 @@ class Watch:
     :param accepted_states: terminal states that do not end the watch at once.
     :param poll_failure_limit: polls that may fail in a row before the watch gives up.
     :param operations: what was seen of them before, by name.
-    :param unlistable: projects known to refuse a listing.
+    :param pages: what is known of the projects' listings, see :func:`plan_requests`.
     :raises InvalidInputError: a name is no operation name, or another parameter is out of its range.
     """
 
@@ -129,12 +131,13 @@ class Watch:
     accepted_states: frozenset[str] = field(default_factory=lambda: frozenset(TERMINAL_STATES))
     poll_failure_limit: int = 10
     operations: dict[str, Operation] = field(default_factory=dict, kw_only=True)
-    unlistable: set[str] = field(default_factory=set, kw_only=True)
+    pages: dict[str, float] = field(default_factory=dict, kw_only=True)
     errors: dict[str, EarthEngineError] = field(default_factory=dict, init=False)
     """What settled an operation without its state."""
     failures: dict[str, EarthEngineError] = field(default_factory=dict, init=False)
     """What the last poll that asked for an operation met, if not its state."""
-    failed_polls: int = field(default=0, init=False)
+    _failed_polls: dict[str, int] = field(default_factory=dict, init=False)
+    """By project, as each is polled for itself."""
     last_failure: EarthEngineError | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -144,7 +147,7 @@ class Watch:
         require_moment("deadline", self.deadline)
         self.poll_failure_limit = require_count("poll_failure_limit", self.poll_failure_limit)
         self.operations = dict(self.operations)
-        self.unlistable = set(self.unlistable)
+        self.pages = dict(self.pages)
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -176,8 +179,16 @@ class Watch:
             self.failures.pop(name, None)
         self.failures.update(failures)
         self.last_failure = next((failures[name] for name in self.names if name in failures), None)
-        self.failed_polls = self.failed_polls + 1 if failures else 0
+        failed = set(map(project_of, failures))
+        for project_id in set(map(project_of, (*operations, *errors))):
+            count = self._failed_polls.get(project_id, 0) + 1 if project_id in failed else 0
+            self._failed_polls[project_id] = count
         return changed
+
+    @property
+    def failed_polls(self) -> int:
+        """How many polls in a row failed, of the project of which most did."""
+        return max(self._failed_polls.values(), default=0)
 
     def verdict(self, *, now: float) -> Verdict:
         """Decide whether the watch goes on.
@@ -216,6 +227,11 @@ class Watch:
             return poll_interval
         return max(0.0, min(poll_interval, self.deadline - now))
 
+    @property
+    def standing(self) -> str:
+        """How many are confirmed."""
+        return f"{len(self.names) - len(self.pending)} of {counted(len(self.names))} need no further poll"
+
     def message(self, verdict: Verdict) -> str:
         """Say why the watch ended, naming each operation concerned.
 
@@ -231,11 +247,16 @@ class Watch:
             return f"{len(open_)} of {report.total} not confirmed in time:\n{listing(open_)}"
         if verdict is Verdict.POLLS_FAILED:
             return (
-                f"{self.failed_polls} polls in a row failed, the last with: {self.last_failure}\n"
+                f"{self.failed_polls} polls in a row failed, the last with: {self._last_failure}\n"
                 f"{len(open_)} of {report.total} not confirmed, as last seen:\n{listing(open_)}"
             )
         unanswered = [result for result in report.results if result.name in self.errors]
         return f"{report.total}: {report.states_words}" + (f"\n{listing(unanswered)}" if unanswered else "")
+
+    @property
+    def _last_failure(self) -> EarthEngineError | None:
+        """The last poll's, or that of the last poll of another project."""
+        return self.last_failure or next(iter(self.failures.values()), None)
 
     def report(self) -> Report:
         """Say what became of each operation, as far as it was seen."""

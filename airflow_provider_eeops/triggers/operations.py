@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -13,12 +14,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_eeops._compat import TRIGGERS_HAVE_ON_KILL
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.models import counted
-from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
+from airflow_provider_eeops.api.names import check_operation_name, packed, unpacked
+from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
 from airflow_provider_eeops.ownership import Judgement, all_ended, judge_killed
 from airflow_provider_eeops.progress import log_poll
+from airflow_provider_eeops.triggers.sharing import SharedConnection, follow, shared_connection
 from airflow_provider_eeops.xcom import pull_recorded, task_states
 
 __all__ = ["EarthEngineOperationsTrigger"]
@@ -38,6 +41,18 @@ _FIRST_ANSWER_SECONDS = 10.0
 _CANCEL_SECONDS = 25.0
 """What all requests of one kill may take together."""
 
+
+class _Event(TriggerEvent):
+    """Shows no more of itself in the triggerer's log, which has each event, than how the wait ended."""
+
+    def __init__(self, payload: dict[str, Any]) -> None:
+        super().__init__(payload)  # type: ignore[no-untyped-call]
+
+    def __repr__(self) -> str:
+        verdict, message = self.payload["verdict"], self.payload["message"]
+        return f"TriggerEvent<{verdict}: {message.partition(chr(10))[0]}>"
+
+
 _at_work: set[asyncio.Task[None]] = set()
 """Strong references: the event loop itself holds its tasks weakly."""
 
@@ -47,7 +62,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
 
     Its arguments are stored as plain JSON: they name a connection and hold nothing secret.
 
-    :param operations: operation names.
+    :param operations: operation names, or the ids by project as :meth:`serialize` stores them.
     :param earthengine_conn_id: id of the connection.
     :param impersonation_chain: service account to impersonate, or a chain of them. Default: the connection's.
     :param poll_interval: seconds between polls, and before the first, as who defers has just asked.
@@ -58,6 +73,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     :param cancel_on_kill: request cancellation when a person ends or clears the deferred task, or its DAG run ends.
         Never when the triggerer stops or another one takes over.
     :param source_task_ids: tasks that the operations come from: if one is cleared too, it starts others.
+    :raises InvalidOperationNameError: one is no operation name.
     """
 
     _has_asked: ClassVar[bool] = False
@@ -65,7 +81,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     def __init__(
         self,
         *,
-        operations: Sequence[str],
+        operations: Sequence[str] | Mapping[str, Sequence[str]],
         earthengine_conn_id: str = EarthEngineOperationsHook.default_conn_name,
         impersonation_chain: str | Sequence[str] | None = None,
         poll_interval: float = 10.0,
@@ -77,7 +93,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         source_task_ids: Sequence[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operations = list(operations)
+        self.operations = [check_operation_name(name) for name in unpacked(operations)]
         self.earthengine_conn_id = earthengine_conn_id
         self.impersonation_chain = impersonation_chain
         self.poll_interval = poll_interval
@@ -95,7 +111,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
-                "operations": self.operations,
+                "operations": packed(self.operations),
                 "earthengine_conn_id": self.earthengine_conn_id,
                 "impersonation_chain": chain if chain is None or isinstance(chain, str) else list(chain),
                 "poll_interval": self.poll_interval,
@@ -122,7 +138,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             if not TRIGGERS_HAVE_ON_KILL:
                 await self.on_kill()
             raise
-        yield TriggerEvent(  # type: ignore[no-untyped-call]
+        yield _Event(
             {
                 "verdict": verdict.value,
                 "message": watch.message(verdict),
@@ -131,19 +147,19 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         )
 
     async def _wait(self, watch: Watch) -> Verdict:
-        with self._hook() as hook:
-            await hook.load()
-            client = await asyncio.to_thread(hook.get_conn)
+        async with self._connection() as connection:
+            await connection.client()  # that it cannot be had is an error now, and not a poll that failed
             await self._ask_first()
-            while True:
-                # First this: who deferred has just asked, and Airflow fails a task that resumes before its scheduler
-                # noticed that it deferred ("finished with state success, but the state attribute is queued").
-                await asyncio.sleep(watch.wait_before_poll(now=time.time(), poll_interval=self.poll_interval))
-                changed = await asyncio.to_thread(poll, client, watch, max_concurrency=self.max_concurrency)
-                log_poll(self.log, watch, changed)
-                verdict = watch.verdict(now=time.time())
-                if verdict is not Verdict.WAITING:
-                    return verdict
+            async with follow(
+                connection, watch, poll_interval=self.poll_interval, max_concurrency=self.max_concurrency
+            ) as follower:
+                while True:
+                    changed = await follower.news()
+                    if changed is not None:
+                        log_poll(self.log, watch, changed)
+                    verdict = watch.verdict(now=time.time())
+                    if verdict is not Verdict.WAITING:
+                        return verdict
 
     async def _ask_first(self) -> None:
         """Ask Airflow once in a process: its first answer can take many seconds, for which a kill should not wait."""
@@ -225,17 +241,18 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         )
 
     async def _request_cancellation(self, names: Sequence[str]) -> None:
-        with self._hook() as hook:
-            await hook.load()
-            client = await asyncio.to_thread(hook.get_conn)
-            await asyncio.to_thread(
-                cancel_in_haste,
-                client,
-                names,
-                log=self.log,
-                because="The deferred task was ended or cleared.",
-                seconds=_CANCEL_SECONDS,
+        async with self._connection() as connection:
+            client = await connection.client()
+            await connection.run(
+                partial(
+                    cancel_in_haste,
+                    client,
+                    names,
+                    log=self.log,
+                    because="The deferred task was ended or cleared.",
+                    seconds=_CANCEL_SECONDS,
+                )
             )
 
-    def _hook(self) -> EarthEngineOperationsHook:
-        return EarthEngineOperationsHook(self.earthengine_conn_id, impersonation_chain=self.impersonation_chain)
+    def _connection(self) -> AbstractAsyncContextManager[SharedConnection]:
+        return shared_connection(self.earthengine_conn_id, self.impersonation_chain)

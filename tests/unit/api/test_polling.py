@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from subprocess import TimeoutExpired
 from typing import Any
@@ -60,6 +60,34 @@ def test_who_is_slow_keeps_no_other_back() -> None:
     assert [next(calls)[0], next(calls)[0]] == ["a", "b"]
     release.set()
     assert [name for name, _ in calls] == ["slow"]
+
+
+def test_what_is_under_way_is_bounded_however_many_are_left() -> None:
+    taken = 0
+
+    def names() -> Iterator[str]:
+        nonlocal taken
+        for number in range(10_000):
+            taken += 1
+            yield str(number)
+
+    came = 0
+    for came, _ in enumerate(in_parallel(names(), str.upper, max_concurrency=4), start=1):
+        assert taken - came < 2 * 4
+    assert came == 10_000
+
+
+def test_when_the_time_is_over_those_not_even_taken_up_are_told_too() -> None:
+    release = threading.Event()
+
+    def call(_name: str) -> None:
+        release.wait(timeout=10)
+
+    names = [str(number) for number in range(50)]
+    found = dict(in_parallel(names, call, max_concurrency=1, until=SYSTEM_CLOCK.monotonic() + 0.1))
+    release.set()
+    assert list(found) == names
+    assert [str(what) for what in found.values()][1:] == ["not asked: no time was left."] * 49
 
 
 def test_when_the_time_is_over_the_rest_is_said_to_be_late() -> None:
@@ -164,9 +192,9 @@ def test_nothing_in_parallel() -> None:
 
 
 def test_a_few_are_got_one_by_one(client: EarthEngineOperationsClient, emulator: Emulator) -> None:
-    names = add(emulator, 20)
+    names = add(emulator, 8)
     assert set(observe(client, names).operations) == set(names)
-    assert (emulator.count("get"), emulator.count("list")) == (20, 0)
+    assert (emulator.count("get"), emulator.count("list")) == (8, 0)
 
 
 def test_many_are_listed(client: EarthEngineOperationsClient, emulator: Emulator) -> None:

@@ -21,6 +21,7 @@ from google.oauth2 import service_account
 from airflow_provider_eeops.api.cancelling import KILL_BUDGET
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK
+from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.api.transport import Transport
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
@@ -452,7 +453,7 @@ def direct(server: EmulatorServer, token: str, clock: ManualClock) -> Iterator[D
     made: list[Transport] = []
 
     def make(credentials: Any = None, **more: Any) -> Transport:
-        arguments = {"base_url": server.base_url, "clock": clock, "requests_per_second": 1e6, **more}
+        arguments = {"base_url": server.base_url, "clock": clock, "pace": Pace(1e6, clock=clock), **more}
         made.append(Transport(credentials or user_credentials.Credentials(token), **arguments))
         return made[-1]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -32,24 +33,31 @@ def names(project: str, count: int) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "unlistable", "plan"),
+    ("wanted", "pages", "plan"),
     [
-        ((), (), Plan({}, ())),
-        (names("one", 1), (), Plan({}, names("one", 1))),
-        (names("one", 20), (), Plan({}, names("one", 20))),
-        (names("one", 21), (), Plan({"one": names("one", 21)}, ())),
-        (names("one", 21), ("one",), Plan({}, names("one", 21))),
-        (names("one", 21) + names("two", 3), (), Plan({"one": names("one", 21)}, names("two", 3))),
-        (names("one", 20) + names("two", 20), (), Plan({}, names("one", 20) + names("two", 20))),
-        (
-            names("one", 30) + names("two", 30),
-            ("two",),
-            Plan({"one": names("one", 30)}, names("two", 30)),
-        ),
+        # Few are got.
+        ((), {}, Plan({}, ())),
+        (names("one", 1), {}, Plan({}, names("one", 1))),
+        (names("one", 8), {}, Plan({}, names("one", 8))),
+        (names("one", 8), {"one": 1}, Plan({}, names("one", 8))),
+        # Many are listed, if it is not known to take as many pages.
+        (names("one", 9), {}, Plan({"one": names("one", 9)}, ())),
+        (names("one", 9), {"one": 8}, Plan({"one": names("one", 9)}, ())),
+        (names("one", 9), {"one": 9}, Plan({}, names("one", 9))),
+        (names("one", 3000), {"one": 6}, Plan({"one": names("one", 3000)}, ())),
+        (names("one", 3000), {"one": 2999}, Plan({"one": names("one", 3000)}, ())),
+        (names("one", 3000), {"one": 3000}, Plan({}, names("one", 3000))),
+        # A listing that was refused is not asked for again.
+        (names("one", 3000), {"one": inf}, Plan({}, names("one", 3000))),
+        # Each project for itself.
+        (names("one", 9) + names("two", 3), {}, Plan({"one": names("one", 9)}, names("two", 3))),
+        (names("one", 8) + names("two", 8), {}, Plan({}, names("one", 8) + names("two", 8))),
+        (names("one", 30) + names("two", 30), {"two": inf}, Plan({"one": names("one", 30)}, names("two", 30))),
+        (names("one", 30) + names("two", 30), {"one": 40}, Plan({"two": names("two", 30)}, names("one", 30))),
     ],
 )
-def test_plan(wanted: tuple[str, ...], unlistable: tuple[str, ...], plan: Plan) -> None:
-    assert plan_requests(wanted, unlistable=unlistable) == plan
+def test_plan(wanted: tuple[str, ...], pages: dict[str, float], plan: Plan) -> None:
+    assert plan_requests(wanted, pages=pages) == plan
 
 
 @pytest.mark.parametrize(
@@ -294,11 +302,11 @@ def test_a_failure_stays_with_its_operation_until_it_is_seen_again() -> None:
 
 
 def test_what_was_seen_before_is_not_lost() -> None:
-    seen, unlistable = {A: Operation(A, "CANCELLING")}, {"one"}
-    watch = Watch((A, B), operations=seen, unlistable=unlistable)
-    watch.unlistable.add("two")
+    seen, pages = {A: Operation(A, "CANCELLING")}, {"one": 1.0}
+    watch = Watch((A, B), operations=seen, pages=pages)
+    watch.pages["two"] = inf
     assert watch.learn({A: Operation(A, "CANCELLING"), B: Operation(B, "RUNNING")}, {}) == [Operation(B, "RUNNING")]
-    assert (seen, unlistable) == ({A: Operation(A, "CANCELLING")}, {"one"})
+    assert (seen, pages) == ({A: Operation(A, "CANCELLING")}, {"one": 1.0})
     assert Watch((A,), operations=seen).report().results[0].state == "CANCELLING"
     assert Watch((A,), operations={A: Operation(A, "SUCCEEDED")}).pending == ()
 

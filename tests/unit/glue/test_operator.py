@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
     task_group,
 )
 
+from airflow_provider_eeops.api.names import packed
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import CancellationFailedError, InvalidOperationNameError
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
@@ -385,7 +386,7 @@ def test_defers_for_what_is_not_confirmed_and_keeps_the_rest(
     signalled = deferred(task, context)
     assert isinstance(signalled.trigger, EarthEngineOperationsTrigger)
     _, arguments = signalled.trigger.serialize()
-    assert arguments["operations"] == [open_]
+    assert arguments["operations"] == packed([open_])
     assert arguments["max_concurrency"] == 3
     assert arguments["deadline"] == pytest.approx(time.time() + 100, abs=20)
     assert signalled.timeout is not None

@@ -387,7 +387,7 @@ def test_defers_with_all_it_was_told(emulator: Emulator, context: Context) -> No
     _, arguments = deferred(waiting, context).trigger.serialize()
     deadline = arguments.pop("deadline")
     assert arguments == {
-        "operations": [name],
+        "operations": {"projects/one/operations": [name.rpartition("/")[2]]},
         "earthengine_conn_id": "earthengine_default",
         "impersonation_chain": ["sa@one.example"],
         "poll_interval": 7,

@@ -1,0 +1,313 @@
+"""Many triggers in one event loop, as in a triggerer: they share a client and one poll for each project."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+from unittest.mock import create_autospec
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_eeops.api.watching import Watch
+from airflow_provider_eeops.emulator import Emulator, Fault
+from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.triggers import sharing
+from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
+from tests.support.clock import AdvancingClock
+from tests.unit.glue.conftest import SetConnection
+
+SHORT = 100.0
+"""How long an operation runs that a test ends by putting the clock forward; the others run 1000 s."""
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+@pytest.fixture(autouse=True)
+def _settled_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_SETTLING_SECONDS", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    assert not any(connections for connections in sharing._connections.values())
+    until = time.monotonic() + 10
+    while threads := [each.name for each in threading.enumerate() if each.name.startswith("eeops-")]:
+        assert time.monotonic() < until, threads
+        time.sleep(0.01)
+
+
+def trigger(*operations: str, **parameters: Any) -> EarthEngineOperationsTrigger:
+    return EarthEngineOperationsTrigger(operations=operations, **({"poll_interval": 0.1} | parameters))
+
+
+async def payload(waiting: EarthEngineOperationsTrigger) -> dict[str, Any]:
+    (event,) = [event async for event in waiting.run()]
+    found: dict[str, Any] = json.loads(json.dumps(event.payload))
+    return found
+
+
+async def until(true: Callable[[], object]) -> None:
+    while not true():
+        await asyncio.sleep(0.005)
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(work, 30))
+
+
+async def end(*waits: asyncio.Task[Any]) -> None:
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
+def test_however_many_wait_there_is_one_poll_and_one_token(emulator: Emulator, clock: AdvancingClock) -> None:
+    names = [emulator.add_operation(run_seconds=SHORT) for _ in range(600)]
+
+    async def go() -> list[dict[str, Any]]:
+        waits = [asyncio.create_task(payload(trigger(name, poll_interval=0.3))) for name in names]
+        await until(lambda: emulator.count("list") >= 4)
+        assert emulator.count("get") == 0
+        assert not any(wait.done() for wait in waits)
+        clock.advance(2 * SHORT)
+        return await asyncio.gather(*waits)
+
+    events = run(go())
+    assert [event["report"]["operations"][0]["name"] for event in events] == names
+    assert {event["verdict"] for event in events} == {"settled"}
+    # Two pages a poll, and two polls or three: those that were there for the first, and who came during it.
+    assert emulator.count("list") < 20
+    assert (emulator.count("get"), emulator.count("token")) == (0, 1)
+
+
+def test_who_asks_most_often_asks_for_all(emulator: Emulator, clock: AdvancingClock) -> None:
+    slow, quick = emulator.add_operation(run_seconds=SHORT), emulator.add_operation()
+
+    async def go() -> None:
+        patient = asyncio.create_task(payload(trigger(slow, poll_interval=3600)))
+        await asyncio.sleep(0.05)
+        hasty = asyncio.create_task(payload(trigger(quick, poll_interval=0.05)))
+        await until(lambda: emulator.count("get", slow) >= 3)
+        clock.advance(2 * SHORT)
+        assert (await patient)["verdict"] == "settled"
+        await end(hasty)
+
+    run(go())
+
+
+def test_who_has_just_come_is_told_nothing_before_airflow_knows_that_it_waits(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_SETTLING_SECONDS", 3600)
+    name, finished = emulator.add_operation(), emulator.add_operation(finished=True)
+
+    async def go() -> None:
+        hasty = asyncio.create_task(payload(trigger(name, poll_interval=0.02)))
+        new = asyncio.create_task(payload(trigger(finished, poll_interval=3600)))
+        await until(lambda: emulator.count("get", name) >= 5)
+        assert emulator.count("get", finished) == 0
+        await end(hasty, new)
+
+    run(go())
+
+
+def test_a_project_that_answers_late_delays_no_other(emulator: Emulator) -> None:
+    stuck, quick = emulator.add_operation(), emulator.add_operation(project="two", finished=True)
+    emulator.add_fault(Fault("get", name=stuck, seconds=2, times=None))
+
+    async def go() -> None:
+        waits = asyncio.create_task(payload(trigger(stuck)))
+        await until(lambda: emulator.count("get", stuck))
+        began = time.monotonic()
+        assert (await payload(trigger(quick)))["verdict"] == "settled"
+        assert time.monotonic() - began < 1.9, "before the other was answered"
+        await end(waits)
+
+    run(go())
+
+
+def test_who_comes_while_a_poll_is_under_way_is_in_the_next(emulator: Emulator) -> None:
+    slow, new = emulator.add_operation(), emulator.add_operation(finished=True)
+    emulator.add_fault(Fault("get", name=slow, seconds=0.5, times=1))
+
+    async def go() -> None:
+        waits = asyncio.create_task(payload(trigger(slow, poll_interval=0.05)))
+        await until(lambda: emulator.count("get", slow))
+        assert (await payload(trigger(new, poll_interval=0.05)))["verdict"] == "settled"
+        await end(waits)
+
+    run(go())
+
+
+def test_who_goes_takes_nobody_along(emulator: Emulator, clock: AdvancingClock) -> None:
+    left, stays = emulator.add_operation(), emulator.add_operation(run_seconds=SHORT)
+
+    async def go() -> None:
+        leaving = asyncio.create_task(payload(trigger(left)))
+        staying = asyncio.create_task(payload(trigger(stays)))
+        await until(lambda: emulator.count("get", left))
+        await end(leaving)
+        asked = emulator.count("get", left)
+        clock.advance(2 * SHORT)
+        assert (await staying)["verdict"] == "settled"
+        assert emulator.count("get", left) <= asked + 1, "one poll may have been under way"
+
+    run(go())
+
+
+def test_a_bad_name_harms_nobody_else(emulator: Emulator) -> None:
+    gone = "projects/one/operations/GONE"
+    good = [emulator.add_operation(run_seconds=0.2) for _ in range(3)]
+
+    async def go() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(payload(trigger(name)) for name in [good[0], gone, *good[1:]]))
+
+    events = run(go())
+    assert [event["report"]["counts"] for event in events] == [
+        {"finished_first": 1},
+        {"not_found": 1},
+        {"finished_first": 1},
+        {"finished_first": 1},
+    ]
+
+
+def test_a_watch_that_cannot_learn_fails_alone(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = emulator.add_operation(finished=True), emulator.add_operation(finished=True)
+    learn = Watch.learn
+
+    def learn_or_fail(self: Watch, *observed: Any) -> Any:
+        if bad in self.names:
+            raise ZeroDivisionError
+        return learn(self, *observed)
+
+    monkeypatch.setattr(Watch, "learn", learn_or_fail)
+
+    async def go() -> Any:
+        return await asyncio.gather(*(payload(trigger(name)) for name in (bad, good)), return_exceptions=True)
+
+    failed, event = run(go())
+    assert isinstance(failed, ZeroDivisionError)
+    assert event["verdict"] == "settled"
+
+
+def test_a_poll_that_nobody_foresaw_is_a_failed_one(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sharing, "observe", fail)
+    event = run(payload(trigger(emulator.add_operation(), poll_failure_limit=2)))
+    assert event["verdict"] == "polls_failed"
+    assert "an error that was not expected: ZeroDivisionError" in event["message"]
+    assert "Operations of one could not be asked for." in caplog.text
+
+
+def test_a_listing_that_is_refused_is_tried_and_told_once(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    emulator.deny("earthengine.operations.list")
+    names = [emulator.add_operation() for _ in range(20)]
+
+    async def go() -> None:
+        waits = [asyncio.create_task(payload(trigger(name))) for name in names]
+        await until(lambda: all(emulator.count("get", name) >= 2 for name in names))
+        await end(*waits)
+
+    run(go())
+    assert emulator.count("list") == 1
+    assert caplog.text.count("cannot be listed") == 1
+
+
+def test_operations_of_two_projects_fail_and_end_each_for_itself(emulator: Emulator) -> None:
+    refused, finished = emulator.add_operation(), emulator.add_operation(project="two", finished=True)
+    emulator.add_fault(Fault("get", name=refused, status=409, message="Busy.", times=None))
+    event = run(payload(trigger(refused, finished, poll_failure_limit=3)))
+    assert event["verdict"] == "polls_failed"
+    assert "3 polls in a row failed, the last with: " in event["message"]
+    assert "Busy." in event["message"]
+    assert event["report"]["counts"] == {"not_confirmed_in_time": 1, "finished_first": 1}
+
+
+def test_a_deadline_is_kept_while_a_poll_hangs(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_LAST_LOOK", 0.2)
+    name = emulator.add_operation()
+    emulator.add_fault(Fault("get", seconds=3, times=None))
+    began = time.monotonic()
+    event = run(payload(trigger(name, deadline=time.time() + 0.5)))
+    assert event["verdict"] == "timed_out"
+    assert time.monotonic() - began < 3
+
+
+def test_at_its_deadline_it_looks_once_more(emulator: Emulator) -> None:
+    name = emulator.add_operation(finished=True)
+    event = run(payload(trigger(name, poll_interval=3600, deadline=time.time() + 0.3)))
+    assert event["verdict"] == "settled"
+
+
+def test_a_connection_that_does_not_exist_is_an_error_of_each(emulator: Emulator) -> None:
+    async def go() -> Any:
+        waits = [payload(trigger(emulator.add_operation(), earthengine_conn_id="nobodys")) for _ in range(3)]
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    assert [type(error) for error in run(go())] == [AirflowNotFoundException] * 3
+
+
+def test_the_last_one_out_closes_the_connections(
+    emulator: Emulator, clock: AdvancingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = create_autospec(EarthEngineOperationsHook.close, side_effect=EarthEngineOperationsHook.close)
+    monkeypatch.setattr(EarthEngineOperationsHook, "close", close)
+    first, last = emulator.add_operation(run_seconds=SHORT), emulator.add_operation(run_seconds=4 * SHORT)
+
+    async def go() -> None:
+        waits = [asyncio.create_task(payload(trigger(name))) for name in (first, last)]
+        await until(lambda: emulator.count("get", last))
+        clock.advance(2 * SHORT)
+        await waits[0]
+        close.assert_not_called()
+        clock.advance(4 * SHORT)
+        await waits[1]
+        close.assert_called_once()
+
+    run(go())
+
+
+def test_a_connection_that_has_changed_is_noticed(
+    emulator: Emulator, clock: AdvancingClock, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_REREAD_SECONDS", 0.1)
+    name = emulator.add_operation(run_seconds=SHORT)
+
+    async def go() -> None:
+        waits = asyncio.create_task(payload(trigger(name)))
+        await until(lambda: emulator.count("get", name))
+        assert emulator.count("token") == 1
+        set_connection(keyfile_dict=None, is_anonymous=True)
+        emulator.require_token = False
+        await until(lambda: "authorization" not in emulator.requests_since(0)[-1].headers)
+        clock.advance(2 * SHORT)
+        assert (await waits)["verdict"] == "settled"
+
+    run(go())
+
+
+def test_after_refused_credentials_the_connection_is_read_again(
+    emulator: Emulator, clock: AdvancingClock, set_connection: SetConnection
+) -> None:
+    name = emulator.add_operation(run_seconds=SHORT)
+    emulator.add_fault(Fault("token", status=400, rpc_status="invalid_grant", times=None))
+
+    async def go() -> None:
+        waits = asyncio.create_task(payload(trigger(name, poll_failure_limit=100)))
+        await until(lambda: emulator.count("token"))
+        set_connection(keyfile_dict=None, is_anonymous=True)
+        emulator.require_token = False
+        clock.advance(2 * SHORT)
+        assert (await waits)["verdict"] == "settled"
+
+    run(go())
