@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.emulating import PROJECT, ManyOperations, emulating
-from tests.benchmarks.measuring import json_of, progress, run
+from tests.benchmarks.measuring import json_of, progress, run, tree
 from tests.benchmarks.results import Part, Row, at_least, at_most, number
 
 __all__ = ["FAST", "Scale", "cancel", "confirm", "environment", "figures_of", "quota"]
@@ -66,7 +66,9 @@ def cancel(scale: Scale) -> Part:
 
     def measure(kind: str, concurrency: int, how_many: int) -> None:
         server.clear()
-        figures = figures_of(kind, server, server.add(how_many), scale.folder, concurrency=concurrency)
+        names, before = server.add(how_many), tree(server.process.pid)
+        figures = figures_of(kind, server, names, scale.folder, concurrency=concurrency)
+        figures["emulator"] = (tree(server.process.pid).cpu - before.cpu) / how_many
         progress(f"cancel: {kind} at {concurrency}: {figures['seconds']:.2f} s for {how_many}")
         if figures["outcomes"].keys() - {*_REQUESTED, "answered"}:
             raise RuntimeError(f"not all were cancelled: {figures['outcomes']}")
@@ -101,6 +103,7 @@ def cancel(scale: Scale) -> Part:
         ]
     fastest = min((best["hook", concurrency] for concurrency in _CONCURRENCIES), key=lambda each: each["each"])
     times = line / sample / fastest["each"]
+    load = max(figures["emulator"] / figures["each"] for figures in best.values())
     rows.append(
         Row(
             ("command line : ours with the look, per operation", "", "", "", f"{times:.0f} times", ""),
@@ -117,7 +120,7 @@ def cancel(scale: Scale) -> Part:
             own with a token and an open connection; the other rows once. The command line is timed from its start
             to its end, as a user waits for it. The look afterwards lists pages and replaces a guess: Google's
             client and the command line have none. `requests_per_second` of our connection is raised, as there is no
-            quota.""",
+            quota. The emulator used at most {100 * load:.0f} % of a core while it was asked.""",
         ),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.benchmarks.cancelling import Scale
 from tests.benchmarks.installing import GOOGLE, Environment
-from tests.benchmarks.measuring import progress, run
+from tests.benchmarks.measuring import ROOT, progress, run
 from tests.benchmarks.results import Part, Row, Target, at_most
 
 __all__ = ["imports"]
@@ -55,7 +55,7 @@ def imports(scale: Scale) -> Part:
         ),
     ]
     if scale.with_google:
-        environment = Environment(scale.folder / "google")
+        environment = Environment(ROOT / ".cache" / "benchmarks-google")
         environment.install_airflow()
         environment.install("psutil", GOOGLE)
         google = _best(str(environment.python), _GOOGLES, scale)

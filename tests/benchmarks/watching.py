@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.cancelling import Scale
-from tests.benchmarks.emulating import ManyOperations, emulating
+from tests.benchmarks.emulating import LATENCY, ManyOperations, emulating
 from tests.benchmarks.measuring import MIB, json_of, progress, tree
 from tests.benchmarks.results import Part, Row, Target, at_most, number, percentile, requests_per_poll
 from tests.support.airflow_parts import TRIGGERER, AirflowParts
@@ -69,6 +70,7 @@ def watch(scale: Scale) -> Part:
     (dags / "benchmark.py").write_text(_DAG)
     with emulating(scale.folder / "watch") as server, _airflow(scale, server) as airflow:
         ours, peers = (_watched(kind, airflow, server, scale) for kind in ("ours", "peers"))
+    threads = min(32, (os.cpu_count() or 1) + 4)  # asyncio's default executor
     slowest = max(ours.delays, default=float("inf"))
     figures: list[tuple[str, str, str, Target | None]] = [
         ("requests per poll", f"{ours.per_poll:.1f}", f"{peers.per_poll:.1f}", at_most(ours.per_poll, _MOST_REQUESTS)),
@@ -94,10 +96,11 @@ def watch(scale: Scale) -> Part:
             database keeps; when an operation ended, the emulator knows. `[triggerer] capacity` is above the number
             of triggers, `max_trigger_to_select_per_loop` 1000 (default 50); all other settings, the log level too,
             are Airflow's. CPU is that of all processes of the triggerer, memory their PSS.""",
-            """Requests per poll: all requests, divided by how often the same page or operation was asked for. The
+            f"""Requests per poll: all requests, divided by how often the same page or operation was asked for. The
             other trigger is written as the peers do: a loop, `asyncio.to_thread` around a hook of its own,
-            `asyncio.sleep`. Python gives `to_thread` 6 threads on 2 cores: with 100 ms latency a round of 3000 GETs
-            takes 50 s, so it makes fewer requests than its interval asks for, and its events are late.""",
+            `asyncio.sleep`. Python gives `to_thread` {threads} threads here: with 100 ms latency a round of {count}
+            GETs takes {number(count * LATENCY / threads)} s, so it makes fewer requests than its interval asks for,
+            and its events are late.""",
         ),
     )
 
@@ -158,7 +161,7 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
     ended = {name: moment for name, moment in server.ended_at().items() if moment <= until}
     time.sleep(INTERVAL + 5)  # the events of the last that ended
     state = _in_airflow(airflow, "state", {})
-    airflow.terminate(TRIGGERER)
+    airflow._parts.pop(TRIGGERER).stop()
     _in_airflow(airflow, "clear", {})
     if state["failed"]:
         raise RuntimeError(f"{len(state['failed'])} triggers failed:\n{triggerer.output}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks import __main__ as command
 from tests.benchmarks import page
 from tests.benchmarks.results import (
     Part,
@@ -120,3 +121,25 @@ def test_the_page_says_what_ran_and_whether_it_was_enough(tmp_path: Path, value:
     assert verdict in text.splitlines()
     assert "## Some figures\n\n| what |" in text
     assert text.endswith("How it was measured.\n")
+
+
+@pytest.mark.parametrize(("value", "code"), [(2, 0), (3, 1)])
+def test_a_missed_figure_ends_with_1_after_all_is_written(
+    value: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "set anew by main, restored by monkeypatch")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    parts = {
+        "first": lambda _: part(Row(("time", "3 s"), at_most(value, 2))),
+        "second": lambda _: part(Row(("a", "b"))),
+    }
+    monkeypatch.setattr(command, "PARTS", parts)
+    assert command.main(["--output", str(tmp_path)]) == code
+    assert (tmp_path / "benchmarks.md").read_text().count("## Some figures") == 2
+    assert ("missed: some: time" in capsys.readouterr().out) == (code == 1)
+
+
+def test_a_part_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--only", "cancel,everything"])
+    assert "no such part: everything; there are cancel, quota, confirm" in capsys.readouterr().err
