@@ -33,18 +33,20 @@ class Usage:
     """What a tree of processes has used.
 
     :param cpu: seconds of user and system time so far.
+    :param cpu_below: those of all but the process at the top.
     :param pss: bytes of memory now, shared pages divided among those who share them.
     :param processes: how many there are.
     """
 
     cpu: float
+    cpu_below: float
     pss: int
     processes: int
 
 
 def tree(pid: int) -> Usage:
     """Measure a process and all below it."""
-    cpu, pss, count = 0.0, 0, 0
+    cpu, below, pss, count = 0.0, 0.0, 0, 0
     root = psutil.Process(pid)
     for process in (root, *root.children(recursive=True)):
         try:
@@ -52,9 +54,10 @@ def tree(pid: int) -> Usage:
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         cpu += times.user + times.system
+        below += times.user + times.system if process != root else 0
         pss += memory.pss
         count += 1
-    return Usage(cpu, pss, count)
+    return Usage(cpu, below, pss, count)
 
 
 def cpu_of_this_process() -> float:

@@ -98,7 +98,7 @@ class Part:
 def missed(parts: Iterable[Part]) -> list[str]:
     """The figures that were not reached, a line each."""
     return [
-        f"{part.name}: {', '.join(row.cells)}: to reach: {row.target.words}"
+        f"{part.name}: {', '.join(filter(None, row.cells))}: to reach: {row.target.words}"
         for part in parts
         for row in part.rows
         if row.target is not None and not row.target.reached

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class _Seen:
     :param requests: in the time it was watched.
     :param per_poll: requests of one poll of all operations.
     :param cpu: seconds of the triggerer's processes in that time.
+    :param cpu_of_runner: those of the process that runs the triggers.
     :param pss: bytes of memory at the end of it.
     :param delays: seconds from the end of each operation that ended to its event.
     :param lost: operations that ended in time and had no event.
@@ -57,6 +59,7 @@ class _Seen:
     requests: int
     per_poll: float
     cpu: float
+    cpu_of_runner: float
     pss: int
     delays: tuple[float, ...]
     lost: int
@@ -76,6 +79,7 @@ def watch(scale: Scale) -> Part:
         ("requests per poll", f"{ours.per_poll:.1f}", f"{peers.per_poll:.1f}", at_most(ours.per_poll, _MOST_REQUESTS)),
         ("requests in that time", str(ours.requests), str(peers.requests), None),
         ("triggerer: CPU seconds in that time", f"{ours.cpu:.1f}", f"{peers.cpu:.1f}", None),
+        ("of these, of the triggers' process", f"{ours.cpu_of_runner:.1f}", f"{peers.cpu_of_runner:.1f}", None),
         ("triggerer: memory at its end, MiB", f"{ours.pss / MIB:.0f}", f"{peers.pss / MIB:.0f}", None),
         ("seconds until the triggerer had them all", f"{ours.loading:.0f}", f"{peers.loading:.0f}", None),
         ("operations that ended in that time", str(len(ours.delays)), str(len(peers.delays)), None),
@@ -172,11 +176,19 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
         requests=len(asked),
         per_poll=requests_per_poll(asked, seconds=until - since, interval=INTERVAL),
         cpu=after.cpu - before.cpu,
+        cpu_of_runner=after.cpu_below - before.cpu_below,
         pss=after.pss,
         delays=tuple(events[name] - moment for name, moment in in_time.items() if name in events),
         lost=sum(name not in events for name in in_time),
     )
     progress(f"watch: {kind}: {seen.per_poll:.1f} requests per poll, {seen.cpu:.0f} CPU s, {len(seen.delays)} ended")
+    first = [
+        f"{each['time'] - since:.0f}"
+        for each in asked
+        if each["method"] == "list" and not each["query"].get("pageToken")
+    ]
+    methods = Counter(f"{each['method']} {each['status']}" for each in asked)
+    progress(f"watch: {kind}: {dict(methods)}; first pages at {' '.join(first) or 'no time'}")
     return seen
 
 
