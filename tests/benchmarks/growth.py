@@ -57,11 +57,11 @@ def growth(scale: Scale) -> Part:
         tuple(rows),
         (
             f"""Cancel: 100 ms latency, no quota, 32 at once, no look afterwards. Poll: one look at all of them, by
-            listing from 21 operations on. Each size in a process of its own: CPU of the whole process, the most
-            memory above what it had before. Trigger: its arguments as the database stores them, before they are
-            encrypted. The power is that of the number of operations, fitted from {_FROM} on: 1 is linear, less is
-            better; up to {_LINEAR} is taken for linear. The last column has the sizes at which one operation costs
-            over 10 % more than at the size before.""",
+            listing. Each size in a process of its own: CPU of the whole process, the most memory above what it had
+            before. Trigger: its arguments as the database stores them, before they are encrypted. The power is that of
+            the number of operations, fitted from {_FROM} on: 1 is linear, less is better; up to {_LINEAR} is taken for
+            linear. The last column has the sizes at which one operation costs over 10 % more than at the size
+            before.""",
         ),
         curves,
     )

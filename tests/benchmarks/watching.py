@@ -64,6 +64,11 @@ class _Seen:
     delays: tuple[float, ...]
     lost: int
 
+    @property
+    def ended(self) -> int:
+        """How many operations ended in that time."""
+        return len(self.delays) + self.lost
+
 
 def watch(scale: Scale) -> Part:
     """Let one triggerer watch with each kind of trigger, one after the other."""
@@ -82,7 +87,7 @@ def watch(scale: Scale) -> Part:
         ("of these, of the triggers' process", f"{ours.cpu_of_runner:.1f}", f"{peers.cpu_of_runner:.1f}", None),
         ("triggerer: memory at its end, MiB", f"{ours.pss / MIB:.0f}", f"{peers.pss / MIB:.0f}", None),
         ("seconds until the triggerer had them all", f"{ours.loading:.0f}", f"{peers.loading:.0f}", None),
-        ("operations that ended in that time", str(len(ours.delays)), str(len(peers.delays)), None),
+        ("operations that ended in that time", str(ours.ended), str(peers.ended), None),
         ("of these without an event", str(ours.lost), str(peers.lost), at_most(ours.lost, 0)),
         ("seconds from end to event, median", _delay(ours, 0.5), _delay(peers, 0.5), None),
         ("the same, the longest", _delay(ours, 1.0), _delay(peers, 1.0), at_most(slowest, INTERVAL + 1, " s")),
@@ -104,7 +109,10 @@ def watch(scale: Scale) -> Part:
             other trigger is written as the peers do: a loop, `asyncio.to_thread` around a hook of its own,
             `asyncio.sleep`. Python gives `to_thread` {threads} threads here: with 100 ms latency a round of {count}
             GETs takes {number(count * LATENCY / threads)} s, so it makes fewer requests than its interval asks for,
-            and its events are late.""",
+            and its events are late. A triggerer starts its triggers one after the other, and each of the others asks
+            Airflow for the connection: what is counted begins {number(_SETTLING_SECONDS)} s after the last trigger was
+            taken, for the others when each operation was asked for once, or after another
+            {number(_LOADING_SECONDS / 2)} s. That is why some of the others' may be without an event.""",
         ),
     )
 
@@ -138,15 +146,18 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
     server.clear()
     # They end one after the other, in the time that loading and watching may take together.
     seconds = _LOADING_SECONDS / 2 + scale.watch_seconds
+    every = round(1 / _ENDING_SHARE)
     ending = [
-        server.add(1, run_seconds=seconds * position / (scale.operations * _ENDING_SHARE))[0]
-        for position in range(int(scale.operations * _ENDING_SHARE))
+        server.add(1, run_seconds=seconds * position / scale.operations)[0]
+        for position in range(0, scale.operations, every)
     ]
-    names = [*server.add(scale.operations - len(ending)), *ending]
+    # Among the others, as a triggerer takes the oldest triggers first.
+    others = iter(server.add(scale.operations - len(ending)))
+    names = [next(others) if position % every else ending[position // every] for position in range(scale.operations)]
     given = {"kind": kind, "names": names, "conn_id": CONN_ID, "interval": INTERVAL}
     _in_airflow(airflow, "add", given)
     progress(f"watch: {kind}: {len(names)} deferred instances; starting the triggerer")
-    began = time.time()
+    began, loaded = time.time(), server.mark()
     airflow.start(TRIGGERER)
     triggerer = airflow._parts[TRIGGERER]
     while _triggers_to_take(airflow):
@@ -155,8 +166,13 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
             raise RuntimeError(f"{_triggers_to_take(airflow)} triggers were not taken:\n{triggerer.tail()}")
         time.sleep(1)
     loading = time.time() - began
-    progress(f"watch: {kind}: the triggerer has them after {loading:.0f} s")
-    time.sleep(min(_SETTLING_SECONDS, scale.watch_seconds))
+    settled = time.time() + min(_SETTLING_SECONDS, scale.watch_seconds)
+    # Who asks for each by itself may need longer until it has begun with all.
+    while time.time() < settled or (kind == "peers" and _asked_for(server, loaded) < len(names)):
+        time.sleep(5)
+        if time.time() > settled + _LOADING_SECONDS / 2:
+            break
+    progress(f"watch: {kind}: watching begins after {time.time() - began:.0f} s")
     mark, before, since = server.mark(), tree(triggerer.pid), time.time()
     time.sleep(scale.watch_seconds)
     requests, after, until = server.requests_since(mark), tree(triggerer.pid), time.time()
@@ -188,8 +204,12 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
         if each["method"] == "list" and not each["query"].get("pageToken")
     ]
     methods = Counter(f"{each['method']} {each['status']}" for each in asked)
-    progress(f"watch: {kind}: {dict(methods)}; first pages at {' '.join(first) or 'no time'}")
+    progress(f"watch: {kind}: {dict(methods)}; asked at {' '.join(first)}")
     return seen
+
+
+def _asked_for(server: ManyOperations, mark: int) -> int:
+    return len({each["name"] for each in server.requests_since(mark) if each["method"] == "get"})
 
 
 def _in_airflow(airflow: AirflowParts, command: str, given: Mapping[str, Any]) -> Any:
