@@ -74,7 +74,7 @@ def push_owned(context: Context, names: Sequence[str]) -> None:
         push_operations(ti, names)
 
 
-def push_report(context: Context, report: Report) -> None:
+def push_report(context: Context, report: Report) -> bool:
     """Push a report as the task's return value now, as a task that fails, skips or defers returns nothing.
 
     A task that was told ``do_xcom_push=False`` pushes none. What goes wrong here is logged: it must not hide why the
@@ -82,14 +82,17 @@ def push_report(context: Context, report: Report) -> None:
 
     :param context: the task's context.
     :param report: the report.
+    :return: whether it is there.
     """
     ti: Any = context["ti"]
     if not getattr(ti.task, "do_xcom_push", True):
-        return
+        return False
     try:
         ti.xcom_push(key=RETURN_VALUE, value=report.to_dict())
     except Exception:
         log.exception("The report could not be pushed to XCom.")
+        return False
+    return True
 
 
 def pull_own(ti: Any, key: str = OPERATIONS_KEY) -> Any:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -15,6 +16,7 @@ from airflow_provider_eeops.api.client import EarthEngineOperationsClient, conne
 from airflow_provider_eeops.api.names import ParsedNames, check_project_id, parse_operation_names
 from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
+from airflow_provider_eeops.api.selecting import OperationSelector, Selection, select
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.exceptions import (
@@ -224,6 +226,29 @@ class EarthEngineOperationsHook(BaseHook):
             raise InvalidSettingsError("listing needs a project: pass project_id or set 'project' in the connection")
         return self.get_conn().list_operations(check_project_id(project_id))
 
+    def select_operations(
+        self, selector: OperationSelector | Mapping[str, Any] | str, *, project_id: str | None = None
+    ) -> Selection:
+        """List the operations of a project, and take those that a selector matches. None of them is changed.
+
+        :param selector: an OperationSelector, or a mapping of its parameters.
+        :param project_id: project id, if the selector names none. Default: the hook's.
+        :raises InvalidInputError: the selector cannot be used; the message says why.
+        :raises PermissionDeniedError: the principal may not list the operations.
+        """
+        criteria = OperationSelector.of(selector).criteria()
+        criteria = replace(criteria, project_id=criteria.project_id or project_id or self.project_id)
+        try:
+            return select(self.list_operations(criteria.project_id), criteria, now=self.get_conn().clock.time())
+        except PermissionDeniedError as error:
+            raise PermissionDeniedError(
+                self._refusal("list", "list", criteria.project_id, error),
+                http_status=error.http_status,
+                status=error.status,
+                details=error.details,
+                retry_after=error.retry_after,
+            ) from error
+
     def cancel_operation(self, operation: Any) -> None:
         """Request cancellation of one operation. It is not cancelled yet when this returns.
 
@@ -303,7 +328,7 @@ class EarthEngineOperationsHook(BaseHook):
         note = f" Extras that nothing reads: {', '.join(unread)}." if unread else ""
         if project_id is None:
             return False, f"{who}: no project to test with. Set 'project' in the connection.{note}"
-        what = f"operations of project {check_project_id(project_id)} ({self.settings.api_version} at {self.base_url})"
+        what = self._operations_of(check_project_id(project_id))
         client = self.get_conn()
         probe = f"projects/{project_id}/operations/{_PROBE_ID}"
         tries: tuple[tuple[str, str, Callable[[], object]], ...] = (
@@ -315,14 +340,22 @@ class EarthEngineOperationsHook(BaseHook):
             try:
                 attempt()
             except PermissionDeniedError as error:
-                return False, (
-                    f"{who} may not {verb} {what}: it lacks earthengine.operations.{permission}, or the API is not"
-                    f" enabled. {error.message}{note}"
-                )
+                return False, self._refusal(verb, permission, project_id, error) + note
             except (NotFoundError, InvalidArgumentError):
                 if verb == "list":
                     raise
         return True, f"{who} may list {what}; to get and to cancel was not refused.{note}"
+
+    def _operations_of(self, project_id: str | None) -> str:
+        return f"operations of project {project_id} ({self.settings.api_version} at {self.base_url})"
+
+    def _refusal(self, verb: str, permission: str, project_id: str | None, error: PermissionDeniedError) -> str:
+        from airflow_provider_eeops.api.credentials import principal
+
+        return (
+            f"{principal(self.credentials)} may not {verb} {self._operations_of(project_id)}: it lacks"
+            f" earthengine.operations.{permission}, or the API is not enabled. {error.message}"
+        )
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The operator that cancels operations by name or from an upstream XCom."""
+"""The operator that cancels operations by name, from an upstream XCom, or by selection."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,11 +13,18 @@ from airflow_provider_eeops.api.cancelling import cancel_operations, invalid_res
 from airflow_provider_eeops.api.deadlines import backstop, deadline_of
 from airflow_provider_eeops.api.models import OperationResult, Outcome, Report, counted, listing
 from airflow_provider_eeops.api.names import ParsedNames
+from airflow_provider_eeops.api.pace import shortfall
 from airflow_provider_eeops.api.policies import failed_to_cancel, nothing_was_left
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
+from airflow_provider_eeops.api.selecting import (
+    DEFAULT_MAX_OPERATIONS,
+    OperationSelector,
+    Selection,
+    is_template,
+)
 from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.checks import require_choice, require_count, require_positive, seconds
-from airflow_provider_eeops.exceptions import CancellationFailedError
+from airflow_provider_eeops.exceptions import CancellationFailedError, InvalidInputError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EarthEngineCancelOperationsOperator"]
 
+_FIRST_FEW = 10
+
 
 class EarthEngineCancelOperationsOperator(BaseOperator):
     """Request cancellation of Earth Engine operations, and return what became of each.
@@ -53,7 +62,13 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         those tasks pushed, failed or not, all mapped instances.
     :param xcom_key: with ``xcom_task_ids``, the XCom key (templated). Default: ``return_value``, and
         ``earthengine_operations``, which ``track_operations`` pushes.
-    :param project_id: project of operation ids given without one (templated). Default: the connection's.
+    :param selector: instead of ``operations``, which operations of a project to take (templated): an
+        OperationSelector, or a mapping of its parameters. All operations of the project are looked at, other people's
+        too.
+    :param max_operations: fail, before any request to cancel, if there are more operations than this. Default: 100
+        with a ``selector``, else no limit.
+    :param project_id: project of operation ids given without one, and of a ``selector`` without one (templated).
+        Default: the connection's.
     :param earthengine_conn_id: id of the connection (templated).
     :param impersonation_chain: service account to impersonate, or a chain of them (templated). Default: the
         connection's.
@@ -66,10 +81,11 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
     :param cancel_on_kill: request cancellation again, of what is not confirmed yet, when the task is killed while it
         waits.
     :param max_concurrency: requests at once.
-    :param validate_only: log and return what would be cancelled; no request is made.
+    :param validate_only: log and return what would be cancelled; nothing is asked to cancel (templated).
     :param if_finished: what to do about operations that finished first. ``ignore``: nothing; ``skip``: skip the task
         if none was left to cancel; ``fail``: fail if any finished first.
-    :param if_not_found: ``fail`` or ``ignore`` operations that the server does not know.
+    :param if_not_found: ``fail`` or ``ignore`` operations that the server does not know. Default: ``ignore`` with a
+        ``selector``, as what is gone since it was listed is not left running, else ``fail``.
     :param if_empty: what to do if there is no operation at all: ``ignore`` (succeed), ``skip`` or ``fail``.
     """
 
@@ -77,9 +93,11 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         "operations",
         "xcom_task_ids",
         "xcom_key",
+        "selector",
         "project_id",
         "earthengine_conn_id",
         "impersonation_chain",
+        "validate_only",
     )
     ui_color = "#e8f0e4"
 
@@ -89,6 +107,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         operations: Any = None,
         xcom_task_ids: str | Sequence[str] | None = None,
         xcom_key: str | None = None,
+        selector: Any = None,
+        max_operations: int | None = None,
         project_id: str | None = None,
         earthengine_conn_id: str = EarthEngineOperationsHook.default_conn_name,
         impersonation_chain: str | Sequence[str] | None = None,
@@ -98,22 +118,27 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         poll_interval: float = 10.0,
         cancel_on_kill: bool = True,
         max_concurrency: int = DEFAULT_CONCURRENCY,
-        validate_only: bool = False,
+        validate_only: bool | str = False,
         if_finished: Literal["ignore", "skip", "fail"] = "ignore",
-        if_not_found: Literal["ignore", "fail"] = "fail",
+        if_not_found: Literal["ignore", "fail"] | None = None,
         if_empty: Literal["ignore", "skip", "fail"] = "ignore",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if operations is None and xcom_task_ids is None:
-            raise ValueError(f"task {self.task_id}: give operations, or xcom_task_ids")
-        if operations is not None and xcom_task_ids is not None:
-            raise ValueError(f"task {self.task_id}: operations and xcom_task_ids are both given: remove one")
+        given = {"operations": operations, "xcom_task_ids": xcom_task_ids, "selector": selector}
+        sources = [name for name, value in given.items() if value is not None]
+        if not sources:
+            raise ValueError(f"task {self.task_id}: give operations, xcom_task_ids, or a selector")
+        if len(sources) > 1:
+            raise ValueError(f"task {self.task_id}: {' and '.join(sources)} are both given: remove one")
         if xcom_key is not None and xcom_task_ids is None:
             raise ValueError(f"task {self.task_id}: xcom_key means nothing without xcom_task_ids")
         self.operations = operations
         self.xcom_task_ids = xcom_task_ids
         self.xcom_key = xcom_key
+        self.selector = _as_mapping(selector)
+        self._by_selection = selector is not None
+        self.max_operations = None if max_operations is None else require_count("max_operations", max_operations)
         self.project_id = project_id
         self.earthengine_conn_id = earthengine_conn_id
         self.impersonation_chain = impersonation_chain
@@ -126,8 +151,10 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         self.poll_interval = require_positive("poll_interval", poll_interval)
         self.cancel_on_kill = cancel_on_kill
         self.max_concurrency = require_count("max_concurrency", max_concurrency)
-        self.validate_only = validate_only
+        self.validate_only = validate_only if is_template(validate_only) else _truth("validate_only", validate_only)
         self.if_finished = require_choice("if_finished", if_finished, ("ignore", "skip", "fail"))
+        if if_not_found is None:
+            if_not_found = "ignore" if self._by_selection else "fail"
         self.if_not_found = require_choice("if_not_found", if_not_found, ("ignore", "fail"))
         self.if_empty = require_choice("if_empty", if_empty, ("ignore", "skip", "fail"))
         self._stop = Stop()
@@ -152,18 +179,24 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             self._killing = self._watch = None
 
     def _execute(self, context: Context, hook: EarthEngineOperationsHook) -> dict[str, Any]:
-        parsed = self._find(context, hook)
+        validate_only = _truth("validate_only", self.validate_only)
+        selection = self._select(hook) if self._by_selection else None
+        parsed = self._find(context, hook) if selection is None else _names_of(selection, hook)
         if not parsed.names and not parsed.invalid:
-            return self._nothing(context)
+            return self._nothing(context, selection)
         if not parsed.names:
             push_report(context, Report(tuple(invalid_results(parsed.invalid))))
             parsed.require_valid()
-        if self.validate_only:
-            return self._validated(context, parsed)
+        found = _not_requested(parsed, selection)
+        self._check_count(context, parsed, found)
+        if validate_only:
+            return self._validated(context, parsed, found, selection)
+        if selection is not None and self._stop.requested:  # who kills a selection may have seen it take too much
+            raise self._killed(context, found)
+        client = hook.get_conn()
         self.log.info("Requesting cancellation of %s.", counted(len(parsed.names)))
-        report = cancel_operations(
-            hook.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=self.max_concurrency
-        )
+        self._warn_if_too_many(context, len(parsed.names), client.requests_per_second)
+        report = cancel_operations(client, parsed.names, invalid=parsed.invalid, max_concurrency=self.max_concurrency)
         self.log.info("%s\n%s", report.summary, listing(report.results))
         open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
         if open_names and self.wait_for_completion:
@@ -177,37 +210,70 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             return hook.parse(self.operations)
         return pull_from_tasks(context["ti"], self.xcom_task_ids, hook=hook, key=self.xcom_key)
 
-    def _nothing(self, context: Context) -> dict[str, Any]:
-        source = (
-            "operations is empty, or its template rendered to nothing"
-            if self.xcom_task_ids is None
-            else f"{self.xcom_task_ids} pushed none"
+    def _select(self, hook: EarthEngineOperationsHook) -> Selection:
+        selector = OperationSelector.of(self.selector)
+        self.log.info("Looking for operations that are %s.", selector.criteria())
+        selection = hook.select_operations(selector)
+        self.log.info("%s%s", selection, f"\n{selection.lines()}" if selection else "")
+        return selection
+
+    def _check_count(self, context: Context, parsed: ParsedNames, found: Report) -> None:
+        count = len(parsed.names)
+        limit = self.max_operations
+        if limit is None:
+            limit = DEFAULT_MAX_OPERATIONS if self._by_selection else count
+        if count <= limit:
+            return
+        push_report(context, found)
+        remedy = "Narrow the selector" if self._by_selection else "Give fewer"
+        raise CancellationFailedError(
+            f"{counted(count)} found, and max_operations is {limit}: nothing was asked to cancel. {remedy}, or raise"
+            f" max_operations. The first:\n{listing(found.results, most=_FIRST_FEW)}",
+            report=found,
         )
-        message = f"No operation to cancel: {source}."
+
+    def _warn_if_too_many(self, context: Context, requests: int, requests_per_second: float) -> None:
+        limit = execution_deadline(context)
+        if limit is not None and (
+            told := shortfall(requests, requests_per_second=requests_per_second, seconds=limit - time.time())
+        ):
+            self.log.warning("execution_timeout: %s", told)
+
+    def _nothing(self, context: Context, selection: Selection | None) -> dict[str, Any]:
+        if selection is not None:
+            reason = str(selection)
+        elif self.xcom_task_ids is None:
+            reason = "operations is empty, or its template rendered to nothing."
+        else:
+            reason = f"{self.xcom_task_ids} pushed none."
+        message = f"No operation to cancel: {reason}"
         if self.if_empty == "fail":
             push_report(context, Report())
             raise CancellationFailedError(message, report=Report())
         if self.if_empty == "skip":
             push_report(context, Report())
             raise AirflowSkipException(message)
-        self.log.warning("%s The task succeeds all the same; if_empty='skip' or 'fail' changes that.", message)
+        if selection is None:
+            self.log.warning("%s The task succeeds all the same; if_empty='skip' or 'fail' changes that.", message)
         return Report().to_dict()
 
-    def _validated(self, context: Context, parsed: ParsedNames) -> dict[str, Any]:
-        would = tuple(OperationResult(name, Outcome.NOT_REQUESTED) for name in parsed.names)
-        report = Report((*would, *invalid_results(parsed.invalid)))
-        self.log.info("validate_only: nothing was sent. Would cancel:\n%s", listing(would))
+    def _validated(
+        self, context: Context, parsed: ParsedNames, found: Report, selection: Selection | None
+    ) -> dict[str, Any]:
+        would = found.having(Outcome.NOT_REQUESTED)
+        lines = f":\n{listing(would)}" if selection is None else ", as listed above"
+        self.log.info("validate_only: nothing was sent. Would cancel %s%s", counted(len(would)), lines)
         if parsed.invalid:
-            push_report(context, report)
+            push_report(context, found)
             parsed.require_valid()
-        return report.to_dict()
+        return found.to_dict()
 
     def _wait(
         self, context: Context, hook: EarthEngineOperationsHook, report: Report, names: tuple[str, ...]
     ) -> Report:
         limit = execution_deadline(context) if self.deferrable else None
         deadline = deadline_of(self.timeout, now=time.time(), limit=limit)
-        push_report(context, report)  # what was requested is known whatever happens to the wait
+        is_pushed = push_report(context, report)  # what was requested is known whatever happens to the wait
         if self.cancel_on_kill:
             push_owned(context, names)
         if self.deferrable:
@@ -223,7 +289,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
                     source_task_ids=self._source_task_ids,
                 ),
                 method_name="execute_complete",
-                kwargs={"requested": report.to_dict()},
+                kwargs=None if is_pushed else {"requested": report.to_dict()},  # of thousands of operations, it is long
                 timeout=backstop(deadline, now=time.time()),
             )
         self._watch = watch = Watch(names, deadline=deadline)
@@ -256,7 +322,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         return CancellationFailedError(f"the task was killed. {report.summary}", report=report)
 
     def on_kill(self) -> None:
-        """Stop waiting. Requests to cancel go on while the process lives: they are what the task is for."""
+        """Stop waiting, or selecting. Requests that were begun go on while the process lives: the task is for them."""
         self._stop.request()
         if self._killing is not None and self._watch is not None:
             self._killing.cancel(self._watch.pending)
@@ -265,7 +331,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         self, context: Context, event: dict[str, Any], requested: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Take what the trigger saw; return the report."""
-        if requested is None:  # dag.test() drops what defer() was given
+        if requested is None:
             requested = pull_own(context["ti"], RETURN_VALUE)
         if event["verdict"] != Verdict.SETTLED:
             self.log.warning("%s", event["message"])
@@ -285,3 +351,31 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             raise AirflowSkipException(f"No operation was left to cancel. {report.summary}")
         self.log.info("%s", report.summary)
         return report.to_dict()
+
+
+def _as_mapping(selector: Any) -> Any:
+    """Check a selector; Airflow renders a mapping anew for each task instance, an object it would change in place."""
+    if selector is None or (is_template(selector) and not isinstance(selector, Mapping)):
+        return selector
+    return OperationSelector.of(selector).parameters()
+
+
+def _names_of(selection: Selection, hook: EarthEngineOperationsHook) -> ParsedNames:
+    return hook.parse(list(selection), accept_ids=False)
+
+
+def _not_requested(parsed: ParsedNames, selection: Selection | None) -> Report:
+    """Report of what was found, before any request about it."""
+    states = {operation.name: operation.state for operation in selection or ()}
+    would = (OperationResult(name, Outcome.NOT_REQUESTED, state=states.get(name)) for name in parsed.names)
+    return Report((*would, *invalid_results(parsed.invalid)))
+
+
+def _truth(name: str, value: Any) -> bool:
+    """Read a flag, which a template renders as text; what is neither is refused, as not to do what was not meant."""
+    words = {"true": True, "false": False}
+    if isinstance(value, str) and value.strip().lower() in words:
+        return words[value.strip().lower()]
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"{name} is {value!r}: it must be True or False")
+    return value

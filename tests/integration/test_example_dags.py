@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.e2e
 
 EXAMPLES = sorted(path.stem for path in (Path(__file__).parents[2] / "example_dags").glob("example_*.py"))
 
+_SECOND = 1 / 3600
+
 CALLBACKS = ("example_dag_callback", "example_retry_callback", "example_deadline")
 
 
@@ -24,7 +27,16 @@ CALLBACKS = ("example_dag_callback", "example_retry_callback", "example_deadline
 def runs(airflow: LocalAirflow, emulator_process: EmulatorClient) -> Mapping[str, str]:
     """A run of each example but those of callbacks, all started at once."""
     by_name = [emulator_process.add_operation(description=f"by-name-{n}", run_seconds=600) for n in range(2)]
-    conf = {"example_cancel_by_name": {"operations": by_name}}
+    for description in ("nightly-1", "nightly-2", "weekly-nightly"):
+        emulator_process.add_operation(description=description, run_seconds=600)
+    # An hour in RUNNING: 5400 EECU-seconds in this emulator. The other uses none before it runs.
+    emulator_process.add_operation(description="cost-guard-costly", pending_seconds=-3600, run_seconds=7200)
+    emulator_process.add_operation(description="cost-guard-queued", pending_seconds=600)
+    conf: dict[str, dict[str, Any]] = {
+        "example_cancel_by_name": {"operations": by_name},
+        "example_nightly_sweep": {"longest_run_hours": _SECOND, "validate_only": True},
+        "example_cost_guard": {"eecu_hours": 1},
+    }
     return {dag_id: airflow.trigger(dag_id, conf.get(dag_id)) for dag_id in EXAMPLES if dag_id not in CALLBACKS}
 
 
@@ -46,6 +58,29 @@ def test_example_cancel_by_name(
     assert emulator_process.states("by-name") == ["CANCELLED"] * 2
     report = airflow.xcom("example_cancel_by_name", runs["example_cancel_by_name"], "cancel")
     assert report["counts"] == {"cancelled": 2}
+
+
+def test_example_nightly_sweep(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    dag_id, tried = "example_nightly_sweep", runs["example_nightly_sweep"]
+    assert airflow.wait_for_run(dag_id, tried) == "success"
+    assert airflow.xcom(dag_id, tried, "sweep")["counts"] == {"not_requested": 2}
+    assert [op["cancelRequested"] for op in emulator_process.operations("nightly")] == [False, False]
+    run_id = airflow.trigger(dag_id, {"longest_run_hours": _SECOND})
+    assert airflow.wait_for_run(dag_id, run_id) == "success"
+    assert airflow.xcom(dag_id, run_id, "sweep")["counts"] == {"cancelled": 2}
+    assert emulator_process.states("nightly") == ["CANCELLED"] * 2
+    assert emulator_process.states("weekly-nightly") == ["RUNNING"]
+
+
+def test_example_cost_guard(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+    run_id = runs["example_cost_guard"]
+    assert airflow.wait_for_run("example_cost_guard", run_id) == "success"
+    costly, queued = emulator_process.operations("cost-guard")
+    assert [op["cancelRequested"] for op in (costly, queued)] == [True, False]
+    report = airflow.xcom("example_cost_guard", run_id, "cancel")
+    assert [op["name"] for op in report["operations"]] == [costly["name"]]
 
 
 def test_example_cancel_from_xcom(

@@ -35,6 +35,7 @@ DOCUMENTED = {
     "airflow_provider_eeops.emulator:Emulator": "emulator.md",
     "airflow_provider_eeops.emulator:Fault": "emulator.md",
     "airflow_provider_eeops.api.cancelling:cancel_operations": "api.md",
+    "airflow_provider_eeops.api.selecting:OperationSelector": "selecting.md",
     "airflow_provider_eeops.api.polling:wait": "api.md",
     "airflow_provider_eeops.api.watching:Watch": "api.md",
 }

@@ -329,7 +329,7 @@ def test_in_haste_each_result_is_logged_as_it_comes(connected: Connect, emulator
 
 
 def test_in_haste_what_the_pace_leaves_no_time_for_is_an_error(
-    connected: Connect, emulator: Emulator, clock: ManualClock
+    connected: Connect, emulator: Emulator, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = connected(requests_per_second=2)
     names = [emulator.add_operation() for _ in range(40)]
@@ -338,6 +338,7 @@ def test_in_haste_what_the_pace_leaves_no_time_for_is_an_error(
     assert clock.monotonic() - began <= 4.0
     assert report.counts == {"cancel_requested": 8, "error": 32}
     assert "not sent, no time was left" in str(report.having(Outcome.ERROR)[0])
+    assert "40 requests at 2 a second take 20 s, and 4 s are left: 8 can be sent." in caplog.text, "said in advance"
 
 
 def test_in_haste_nothing_is_raised(
@@ -350,3 +351,18 @@ def test_in_haste_nothing_is_raised(
     result = only(cancel_in_haste(client, ["projects/one/operations/A"], log=log, because=""))
     assert (result.outcome, emulator.count()) == (Outcome.ERROR, 0)
     assert result.error_message == "an error that was not expected: TimeoutExpired"
+
+
+def test_a_quota_that_others_use_too_slows_all_threads_down_and_fails_nothing(
+    connected: Connect, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    emulator.requests_per_second = 20
+    names = [emulator.add_operation() for _ in range(400)]
+    report = cancel_operations(connected(requests_per_second=40), names, look_after=False)
+    assert report.counts == {"cancel_requested": 400}
+    refused = sum(record.status == 429 for record in emulator.requests_since(0))
+    assert 0 < refused < 0.2 * emulator.count("cancel")
+    told = [record.getMessage() for record in caplog.records if "All requests wait" in record.getMessage()]
+    assert 0 < len(told) <= refused, "told once, however many threads were refused together"
+    assert "go on at 28 a second" in told[0]

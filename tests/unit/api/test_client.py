@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from airflow_provider_eeops.api import client as client_module
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.emulator import Emulator, Fault
@@ -144,6 +145,18 @@ def test_listing_asks_for_no_page_before_it_is_read(client: EarthEngineOperation
     assert emulator.count("list") == 1
     next(operations)
     assert emulator.count("list") == 2
+
+
+def test_a_listing_that_does_not_end_is_an_error(
+    client: EarthEngineOperationsClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_MOST_PAGES", 3)
+    for _ in range(3):
+        emulator.add_operation()
+    assert len(list(client.list_operations("one", page_size=1))) == 3
+    emulator.add_operation()
+    with pytest.raises(UnexpectedAnswerError, match="no end after 3 pages"):
+        list(client.list_operations("one", page_size=1))
 
 
 def test_an_empty_listing(client: EarthEngineOperationsClient) -> None:

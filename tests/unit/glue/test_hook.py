@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
+from airflow_provider_eeops.api.selecting import OperationSelector
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
 from airflow_provider_eeops.exceptions import (
     CredentialsError,
     EarthEngineError,
+    InvalidInputError,
     InvalidOperationNameError,
     InvalidSettingsError,
     NotConfirmedError,
     NotFoundError,
     OperationsFailedError,
+    PermissionDeniedError,
 )
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from tests.unit.glue.conftest import SetConnection
@@ -111,6 +114,46 @@ def test_get_list_cancel_delete_and_wait(emulator: Emulator) -> None:
         hook.delete_operation(first)
         with pytest.raises(NotFoundError, match=first):
             hook.get_operation(first)
+
+
+@pytest.mark.usefixtures("connection")
+def test_select_operations_takes_what_matches_and_changes_nothing(emulator: Emulator) -> None:
+    one, two = emulator.add_operation(description="mine"), emulator.add_operation(description="mine", project="two")
+    emulator.add_operation(description="theirs")
+    selector = OperationSelector(description="mine")
+    with EarthEngineOperationsHook() as hook:
+        selection = hook.select_operations(selector)
+        assert ([operation.name for operation in selection], selection.looked_at) == ([one], 2)
+        for there in (hook.select_operations(selector, project_id="two"), hook.select_operations(IN_TWO)):
+            assert [operation.name for operation in there] == [two]
+        assert emulator.count("cancel") == 0
+        assert hook.cancel_operations(selection).counts == {"cancel_requested": 1}
+    assert [emulator.cancel_requested(name) for name in (one, two)] == [True, False]
+
+
+IN_TWO = {"description": "mine", "project_id": "two"}
+
+
+@pytest.mark.usefixtures("connection")
+def test_a_selection_needs_a_project_and_the_permission_to_list(
+    set_connection: SetConnection, emulator: Emulator, server: EmulatorServer
+) -> None:
+    emulator.deny("earthengine.operations.list", project="two")
+    with EarthEngineOperationsHook() as hook:
+        with pytest.raises(PermissionDeniedError, match=r"may not list operations of project two .* lacks") as caught:
+            hook.select_operations(IN_TWO)
+        assert caught.value.details[0]["reason"] == "IAM_PERMISSION_DENIED"
+        with pytest.raises(InvalidInputError, match="narrows nothing"):
+            hook.select_operations({"states": ["RUNNING", "PENDING"]})
+        with pytest.raises(InvalidInputError, match="a template that was not rendered"):
+            hook.select_operations({"description": "{{ prefix }}"})
+    key = {name: value for name, value in server.service_account_info().items() if name != "project_id"}
+    set_connection("without_project", project=None, keyfile_dict=key)
+    with (
+        EarthEngineOperationsHook("without_project") as hook,
+        pytest.raises(InvalidSettingsError, match="listing needs a project"),
+    ):
+        hook.select_operations({"description": "mine"})
 
 
 @pytest.mark.usefixtures("connection")

@@ -3,9 +3,10 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -17,12 +18,23 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
     task_group,
 )
+from airflow.providers.common.compat.sdk import task as dag_task
 
 from airflow_provider_eeops.api.names import packed
+from airflow_provider_eeops.api.selecting import OperationSelector
 from airflow_provider_eeops.emulator import Emulator, Fault
-from airflow_provider_eeops.exceptions import CancellationFailedError, InvalidOperationNameError
+from airflow_provider_eeops.exceptions import (
+    CancellationFailedError,
+    InvalidInputError,
+    InvalidOperationNameError,
+    PermissionDeniedError,
+    ProjectNotAllowedError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
+from tests.support.clock import AdvancingClock
 from tests.support.signals import killed_when, timed_out_after
 from tests.support.task_instance import FakeTaskInstance
 from tests.unit.glue.conftest import SetConnection
@@ -42,9 +54,22 @@ def operator(**parameters: Any) -> EarthEngineCancelOperationsOperator:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({}, "give operations, or xcom_task_ids"),
+        ({}, "give operations, xcom_task_ids, or a selector"),
         ({"operations": "A", "xcom_task_ids": "export"}, "both given: remove one"),
+        ({"operations": "A", "selector": {"types": "A"}}, "operations and selector are both given: remove one"),
+        ({"xcom_task_ids": "A", "selector": {"types": "A"}}, "xcom_task_ids and selector are both given: remove one"),
         ({"operations": "A", "xcom_key": "names"}, "xcom_key"),
+        ({"selector": {"types": "A"}, "xcom_key": "names"}, "xcom_key means nothing without xcom_task_ids"),
+        ({"selector": {}}, "the selector narrows nothing"),
+        ({"selector": {"project_id": "one"}}, "the selector narrows nothing"),
+        ({"selector": {"states": ["FAILED"]}}, "states names 'FAILED'"),
+        ({"selector": {"stats": ["RUNNING"]}}, "selector has 'stats'"),
+        ({"selector": {"description": "{{ x }}", "older_than": 0}}, "older_than is 0"),
+        ({"selector": "nightly"}, "selector is 'nightly'"),
+        ({"selector": ["{{ x }}"], "max_operations": 0}, "max_operations is 0"),
+        ({"operations": "A", "max_operations": 1.5}, "max_operations is 1.5"),
+        ({"operations": "A", "validate_only": "perhaps"}, "validate_only is 'perhaps'"),
+        ({"operations": "A", "validate_only": 1}, "validate_only is 1"),
         ({"operations": "A", "timeout": -1}, "timeout is -1"),
         ({"operations": "A", "timeout": timedelta(0)}, "timeout is 0"),
         ({"operations": "A", "poll_interval": 0}, "poll_interval is 0"),
@@ -278,6 +303,434 @@ def test_a_key_pulls_that_key_alone(emulator: Emulator, context: Context, ti: Fa
     assert [op["name"] for op in report["operations"]] == [name]
 
 
+# By selection
+
+
+MINE = OperationSelector(description="mine-*")
+
+
+def add_several(emulator: Emulator, count: int, description: str = "mine") -> list[str]:
+    """Operations of that description; a listing shows them in this order."""
+    names = [emulator.add_operation(description=f"{description}-{n}", cancel_seconds=1000) for n in range(count)]
+    return names[::-1]
+
+
+def names_in(report: dict[str, Any]) -> list[str]:
+    return [op["name"] for op in report["operations"]]
+
+
+def test_cancels_what_is_selected_and_nothing_else(emulator: Emulator, context: Context) -> None:
+    mine, others = add_several(emulator, 3), add_several(emulator, 3, "theirs")
+    finished = emulator.add_operation(description="mine-finished", finished=True)
+    elsewhere = emulator.add_operation(description="mine-elsewhere", project="two")
+    report = operator(selector=MINE).execute(context)
+    assert (names_in(report), report["counts"]) == (mine, {"cancel_requested": 3})
+    assert [emulator.cancel_requested(name) for name in mine] == [True] * 3
+    assert not any(emulator.cancel_requested(name) for name in [*others, finished, elsewhere])
+    assert emulator.count("cancel") == 3
+
+
+@pytest.mark.parametrize(
+    ("selector", "project_id", "taken"),
+    [
+        ({"description": "mine-*"}, None, "one"),
+        ({"description": "mine-*"}, "two", "two"),
+        ({"description": "mine-*", "project_id": "two"}, None, "two"),
+        ({"description": "mine-*", "project_id": "two"}, "one", "two"),
+        ('{"description": "mine-*"}', None, "one"),
+    ],
+)
+def test_the_project_is_the_selectors_then_the_tasks_then_the_connections(
+    selector: Any, project_id: str | None, taken: str, emulator: Emulator, context: Context
+) -> None:
+    names = {project: emulator.add_operation(description="mine-1", project=project) for project in ("one", "two")}
+    report = operator(selector=selector, project_id=project_id).execute(context)
+    assert names_in(report) == [names[taken]]
+
+
+def test_age_and_compute_are_those_of_the_listing(
+    emulator: Emulator, context: Context, clock: AdvancingClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    costly = emulator.add_operation(description="mine", pending_seconds=-7200, run_seconds=1e6)
+    clock.advance(-3 * 3600)
+    old = emulator.add_operation(description="mine", pending_seconds=1e6)
+    clock.advance(3 * 3600)
+    for selector, name in (({"older_than": 3600}, old), ({"min_eecu_seconds": 7200}, costly)):
+        assert names_in(operator(selector=selector, validate_only=True).execute(context)) == [name]
+    log = capsys.readouterr().out
+    assert f"- {old}: PENDING, 'mine', 3 hours old" in log
+    assert re.search(rf"- {costly}: RUNNING, 'mine', 108\d\d\.\d EECU-seconds, \d+ seconds? old", log)
+
+
+@pytest.mark.parametrize(
+    ("if_empty", "error"), [("ignore", None), ("skip", AirflowSkipException), ("fail", CancellationFailedError)]
+)
+def test_a_selector_that_matches_nothing(
+    if_empty: Any,
+    error: type[Exception] | None,
+    emulator: Emulator,
+    context: Context,
+    ti: FakeTaskInstance,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add_several(emulator, 3, "theirs")
+    said = "none of the 3 operations of project one selected (PENDING or RUNNING, description 'mine-*')."
+    task = operator(selector=MINE, if_empty=if_empty)
+    if error is None:
+        assert task.execute(context) == {"counts": {}, "operations": []}
+        log = capsys.readouterr().out
+        assert said in log
+        assert "if_empty" not in log, "no warning: to find nothing is what a sweep hopes for"
+    else:
+        with pytest.raises(error, match=re.escape(f"No operation to cancel: {said}")):
+            task.execute(context)
+        assert ti.returned == {"counts": {}, "operations": []}
+    assert (emulator.count("list"), emulator.count("cancel")) == (1, 0)
+
+
+@pytest.mark.parametrize("validate_only", [True, False])
+@pytest.mark.parametrize(("limit", "count"), [(None, 101), (11, 12)])
+def test_more_than_max_operations_fails_before_any_request_to_cancel(
+    limit: int | None, count: int, validate_only: bool, emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    names = add_several(emulator, count)
+    with pytest.raises(CancellationFailedError) as caught:
+        operator(selector=MINE, max_operations=limit, validate_only=validate_only).execute(context)
+    first, *lines = str(caught.value).splitlines()
+    assert first.startswith(f"{count} operations found, and max_operations is {limit or 100}: nothing was asked to can")
+    assert "Narrow the selector, or raise max_operations." in first
+    assert lines[:10] == [f"- {name}: not requested (RUNNING)" for name in names[:10]]
+    assert lines[10:] == [f"- and {count - 10} more, all in the report"]
+    assert emulator.count("cancel") == 0
+    assert (names_in(ti.returned), ti.returned["counts"]) == (names, {"not_requested": count})
+
+
+def test_as_many_as_max_operations_are_cancelled(emulator: Emulator, context: Context) -> None:
+    names = add_several(emulator, 3)
+    operator(selector=MINE, max_operations=3).execute(context)
+    assert all(emulator.cancel_requested(name) for name in names)
+
+
+def test_max_operations_holds_for_named_operations_too(emulator: Emulator, context: Context) -> None:
+    names = add_several(emulator, 3)
+    with pytest.raises(CancellationFailedError, match=r"3 operations found, and max_operations is 2(.|\n)*Give fewer"):
+        operator(operations=names, max_operations=2).execute(context)
+    assert emulator.count("cancel") == 0
+    operator(operations=[*names, names[0]], max_operations=3).execute(context)
+    assert emulator.count("cancel") == 3
+
+
+def test_named_operations_have_no_limit_by_default(emulator: Emulator, context: Context) -> None:
+    names = add_several(emulator, 101)
+    assert operator(operations=names).execute(context)["counts"] == {"cancel_requested": 101}
+
+
+def test_validate_only_says_what_would_go(
+    emulator: Emulator, context: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = add_several(emulator, 12)
+    add_several(emulator, 3, "theirs")
+    report = operator(selector=MINE, validate_only="True").execute(context)
+    assert (names_in(report), {op["state"] for op in report["operations"]}) == (names, {"RUNNING"})
+    assert report["counts"] == {"not_requested": 12}
+    log = capsys.readouterr().out
+    assert "12 of the 15 operations of project one selected (PENDING or RUNNING, description 'mine-*')" in log
+    assert len(re.findall(r"- projects/one/operations/\w+: RUNNING, 'mine-\d+', ", log)) == 10
+    assert "- and 2 more, all in the report" in log
+    assert "validate_only: nothing was sent. Would cancel 12 operations" in log
+    assert emulator.count("cancel") == emulator.count("get") == 0
+
+
+def test_a_listing_that_is_forbidden_names_the_permission(emulator: Emulator, context: Context) -> None:
+    add_several(emulator, 1)
+    emulator.deny("earthengine.operations.list")
+    with pytest.raises(PermissionDeniedError) as caught:
+        operator(selector=MINE).execute(context)
+    text = str(caught.value)
+    assert "may not list operations of project one (v1alpha at http" in text
+    assert "it lacks earthengine.operations.list, or the API is not enabled" in text
+    assert emulator.count("cancel") == 0
+
+
+def test_a_listing_outside_the_allowed_projects_is_not_asked_for(
+    emulator: Emulator, context: Context, set_connection: SetConnection
+) -> None:
+    set_connection(allowed_projects="one")
+    with pytest.raises(ProjectNotAllowedError, match=r"two is not in one of the connection's allowed_projects"):
+        operator(selector={"description": "mine-*", "project_id": "two"}).execute(context)
+    assert emulator.count("list") == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault("list", status=503, times=None), UnavailableError),
+        (Fault("list", body=b'{"operations": [], "nextPageToken": "again"}', times=None), UnexpectedAnswerError),
+    ],
+)
+def test_a_listing_that_does_not_end_well_cancels_nothing(
+    fault: Fault, error: type[Exception], emulator: Emulator, context: Context
+) -> None:
+    emulator.page_size_limit = 2
+    add_several(emulator, 3)
+    emulator.add_fault(Fault("list", times=1))  # the first page is good
+    emulator.add_fault(fault)
+    with pytest.raises(error):
+        operator(selector=MINE).execute(context)
+    assert emulator.count("list") > 1
+    assert emulator.count("cancel") == 0
+
+
+def test_an_operation_on_two_pages_is_cancelled_once(emulator: Emulator, context: Context) -> None:
+    one, two = add_several(emulator, 2)
+    first = {"operations": [emulator.operation(one), emulator.operation(two)], "nextPageToken": "next"}
+    second = {"operations": [emulator.operation(two), emulator.operation(one)]}
+    for page in (first, second):
+        emulator.add_fault(Fault("list", body=json.dumps(page).encode()))
+    report = operator(selector=MINE, max_operations=2).execute(context)
+    assert names_in(report) == [one, two]
+    assert [emulator.count("cancel", name) for name in (one, two)] == [1, 1]
+
+
+def test_a_listing_that_names_what_is_no_operation(emulator: Emulator, context: Context) -> None:
+    (name,) = add_several(emulator, 1)
+    odd = emulator.operation(name) | {"name": "projects/one/operations/../x"}
+    page = json.dumps({"operations": [odd, emulator.operation(name)]}).encode()
+    emulator.add_fault(Fault("list", body=page))
+    with pytest.raises(CancellationFailedError, match=r"operations/\.\./x' is not an operation name"):
+        operator(selector=MINE).execute(context)
+    assert emulator.count("cancel") == emulator.count("cancel", name) == 1
+
+
+@pytest.mark.parametrize("missing", ["description", "createTime", "batchEecuUsageSeconds", "state"])
+def test_an_operation_that_does_not_show_what_is_asked_for_stays(
+    missing: str, emulator: Emulator, context: Context
+) -> None:
+    name = emulator.add_operation(description="mine-1", pending_seconds=-100)
+    payload = emulator.operation(name)
+    selector = {"description": "mine-*", "created_before": "2100-01-01T00:00:00Z", "min_eecu_seconds": 1}
+    for shown, taken in ((payload["metadata"].copy(), 1), (payload["metadata"], 0)):
+        if not taken:
+            del shown[missing]
+        page = json.dumps({"operations": [payload | {"metadata": shown}]}).encode()
+        emulator.add_fault(Fault("list", body=page))
+        assert len(names_in(operator(selector=selector, validate_only=True).execute(context))) == taken
+
+
+def _page_of_one_that_vanished(emulator: Emulator) -> str:
+    """A listing shows an operation that is gone when its cancellation is requested."""
+    name = emulator.add_operation(description="mine-gone")
+    page = json.dumps({"operations": [emulator.operation(each) for each in emulator.names("one")]}).encode()
+    emulator.add_fault(Fault("list", body=page))
+    emulator.remove_operation(name)
+    return name
+
+
+def test_an_operation_that_vanishes_after_the_listing_is_no_failure(emulator: Emulator, context: Context) -> None:
+    (name,) = add_several(emulator, 1)
+    gone = _page_of_one_that_vanished(emulator)
+    report = operator(selector=MINE).execute(context)
+    assert {op["name"]: op["outcome"] for op in report["operations"]} == {name: "cancel_requested", gone: "not_found"}
+
+
+def test_an_operation_that_vanishes_is_a_failure_if_so_asked(emulator: Emulator, context: Context) -> None:
+    gone = _page_of_one_that_vanished(emulator)
+    with pytest.raises(CancellationFailedError, match=f"{gone}: not found"):
+        operator(selector=MINE, if_not_found="fail").execute(context)
+
+
+def test_an_operation_that_finishes_after_the_listing_finished_first(
+    emulator: Emulator, context: Context, clock: AdvancingClock
+) -> None:
+    name = emulator.add_operation(description="mine-1", run_seconds=50)
+    page = json.dumps({"operations": [emulator.operation(name)]}).encode()
+    emulator.add_fault(Fault("list", body=page))
+    clock.advance(100)
+    assert operator(selector=MINE).execute(context)["counts"] == {"finished_first": 1}
+
+
+def test_a_kill_while_it_lists_leaves_all_running(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
+    names = add_several(emulator, 2)
+    emulator.add_fault(Fault("list", seconds=0.5))
+    task = operator(selector=MINE)
+    killed = killed_when(lambda: emulator.count("list") > 0, task.on_kill)
+    with killed, pytest.raises(CancellationFailedError, match=r"killed\. 2 operations: 2 not requested"):
+        task.execute(context)
+    assert emulator.count("cancel") == 0
+    assert names_in(ti.returned) == names
+
+
+def test_a_kill_while_it_waits_requests_again_what_was_selected(emulator: Emulator, context: Context) -> None:
+    (mine,), (other,) = add_several(emulator, 1), add_several(emulator, 1, "theirs")
+    task = operator(selector=MINE, wait_for_completion=True, poll_interval=0.2)
+    killed = killed_when(lambda: emulator.count("get", mine) > 3, task.on_kill)
+    with killed, pytest.raises(CancellationFailedError, match="killed"):
+        task.execute(context)
+    assert [emulator.count("cancel", name) for name in (mine, other)] == [2, 0]
+
+
+def test_waits_for_what_was_selected(emulator: Emulator, context: Context) -> None:
+    name = emulator.add_operation(description="mine-1")
+    report = operator(selector=MINE, wait_for_completion=True, deferrable=False).execute(context)
+    assert (names_in(report), report["counts"]) == ([name], {"cancelled": 1})
+
+
+def test_defers_for_what_was_selected_and_ignores_what_vanished(emulator: Emulator, context: Context) -> None:
+    (name,) = add_several(emulator, 1)
+    gone = _page_of_one_that_vanished(emulator)
+    task = operator(selector=MINE, deferrable=True)
+    signalled = deferred(task, context)
+    assert signalled.trigger.serialize()[1]["operations"] == packed([name])
+    event = {"verdict": "settled", "message": "", "report": {"operations": [_cancelled(name)]}}
+    report = operator(selector=MINE).execute_complete(context, event)
+    assert report["counts"] == {"cancelled": 1, "not_found": 1}
+    assert gone in names_in(report)
+
+
+# Templates in a selector, rendered by Airflow
+
+
+def rendered(task: BaseOperator, *, native: bool = False, **values: Any) -> Any:
+    """A copy of a task as Airflow makes it for each try, with its templates rendered."""
+    DAG("templated", schedule=None, render_template_as_native_obj=native).add_task(task)
+    copied = task.prepare_for_execution()
+    copied.render_template_fields(cast("Context", values))
+    return copied
+
+
+TEMPLATED: dict[str, Any] = {
+    "project_id": "{{ project }}",
+    "states": ["{{ state }}", "PENDING"],
+    "types": "{{ types }}",
+    "description": "{{ prefix }}*",
+    "created_after": "{{ start }}",
+    "older_than": "{{ hours * 3600 }}",
+    "min_eecu_seconds": "{{ eecu }}",
+}
+VALUES: dict[str, Any] = {
+    "project": "two",
+    "state": "RUNNING",
+    "types": ["EXPORT_IMAGE", "EXPORT_TILES"],
+    "prefix": "mine-",
+    "start": datetime(2020, 1, 1, tzinfo=UTC),
+    "hours": 0.5,
+    "eecu": 100,
+}
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("shape", ["object", "mapping", "text"])
+def test_templates_in_a_selector_are_rendered(
+    shape: str, native: bool, emulator: Emulator, context: Context, clock: AdvancingClock
+) -> None:
+    clock.advance(-3600)
+    name = emulator.add_operation(description="mine-1", project="two", run_seconds=1e6)
+    emulator.add_operation(description="theirs", project="two", run_seconds=1e6)
+    clock.advance(3600)
+    selector = {"object": OperationSelector(**TEMPLATED), "mapping": TEMPLATED, "text": "{{ selector }}"}[shape]
+    given = {key: value for key, value in VALUES.items() if key != "start"} | {"start": str(VALUES["start"])}
+    plain = {
+        "project_id": "two",
+        "states": ["RUNNING", "PENDING"],
+        "types": given["types"],
+        "description": "mine-*",
+        "created_after": given["start"],
+        "older_than": 1800,
+        "min_eecu_seconds": 100,
+    }
+    task = rendered(
+        operator(selector=selector, validate_only="{{ dry }}"), native=native, **VALUES, selector=plain, dry=True
+    )
+    report = task.execute(context)
+    assert (names_in(report), report["counts"]) == ([name], {"not_requested": 1})
+
+
+def test_one_selector_serves_many_tasks() -> None:
+    """As in dag.test(), where all tasks run in one process, and of a mapped task all instances."""
+    selector = OperationSelector(description="{{ prefix }}*")
+    tasks = [operator(selector=selector) for _ in range(2)]
+    made = [rendered(task, prefix=prefix) for task, prefix in zip(tasks, ("a", "b"), strict=True)]
+    again = tasks[0].prepare_for_execution()
+    again.render_template_fields(cast("Context", {"prefix": "c"}))
+    assert [task.selector["description"] for task in (*made, again)] == ["a*", "b*", "c*"]
+    assert selector.description == "{{ prefix }}*"
+
+
+def test_airflow_renders_a_selector_that_is_an_object_too() -> None:
+    class Other(BaseOperator):
+        template_fields = ("selector",)
+
+        def __init__(self, selector: OperationSelector, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.selector = selector
+
+    task = rendered(Other(task_id="other", selector=OperationSelector(**TEMPLATED)), **VALUES)
+    criteria = task.selector.criteria()
+    assert (criteria.description, criteria.older_than, criteria.types) == ("mine-*", 1800, tuple(VALUES["types"]))
+
+
+@pytest.mark.parametrize(
+    ("native", "selector", "values", "message"),
+    [
+        (False, {"description": "{{ prefix }}*", "older_than": 5}, {"prefix": ""}, "description is '*'"),
+        (True, {"description": "{{ prefix }}", "older_than": 5}, {"prefix": None}, "description is None"),
+        (False, {"older_than": "{{ hours }}"}, {"hours": "soon"}, "older_than is 'soon'"),
+        (
+            False,
+            {"created_before": "{{ ds }}"},
+            {"ds": "2026-01-01"},
+            "created_before is '2026-01-01', which has no ti",
+        ),
+        (False, "{{ selector }}", {"selector": None}, "selector is 'None'"),
+        (True, "{{ selector }}", {"selector": None}, "selector is None"),
+        (True, "{{ selector }}", {"selector": {"project_id": "one"}}, "narrows nothing"),
+    ],
+)
+def test_a_template_that_rendered_to_what_cannot_be_used_sends_nothing(
+    native: bool, selector: Any, values: dict[str, Any], message: str, emulator: Emulator, context: Context
+) -> None:
+    add_several(emulator, 1)
+    task = rendered(operator(selector=selector), native=native, **values)
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        task.execute(context)
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize(
+    ("native", "dry", "sent"),
+    [(False, True, 0), (False, False, 1), (False, "false", 1), (True, True, 0), (True, False, 1)],
+)
+def test_validate_only_may_be_a_template(
+    native: bool, dry: Any, sent: int, emulator: Emulator, context: Context
+) -> None:
+    task = rendered(operator(operations=emulator.add_operation(), validate_only="{{ dry }}"), native=native, dry=dry)
+    task.execute(context)
+    assert emulator.count("cancel") == sent
+
+
+def test_a_validate_only_that_rendered_to_neither_sends_nothing(emulator: Emulator, context: Context) -> None:
+    task = rendered(operator(operations=emulator.add_operation(), validate_only="{{ dry }}"), dry="perhaps")
+    with pytest.raises(InvalidInputError, match="validate_only is 'perhaps': it must be True or False"):
+        task.execute(context)
+    assert emulator.requests == []
+
+
+def test_a_value_from_an_upstream_task_makes_it_upstream() -> None:
+    with DAG("upstream", schedule=None):
+
+        @dag_task
+        def prefix() -> str:
+            return "mine-*"
+
+        @dag_task
+        def whole() -> dict[str, str]:
+            return {"description": "mine-*"}
+
+        part = operator(selector=OperationSelector(description=prefix()))  # type: ignore[arg-type]
+        all_of_it = EarthEngineCancelOperationsOperator(task_id="whole_of_it", selector=whole())
+    assert (part.upstream_task_ids, all_of_it.upstream_task_ids) == ({"prefix"}, {"whole"})
+
+
 # Waiting in the worker
 
 
@@ -398,9 +851,35 @@ def test_defers_for_what_is_not_confirmed_and_keeps_the_rest(
         "message": "1 operation: 1 cancelled",
         "report": {"counts": {}, "operations": [_cancelled(open_)]},
     }
-    for requested in (None, (signalled.kwargs or {})["requested"]):  # dag.test() drops what defer() was given
-        report = operator(operations=[finished, open_]).execute_complete(context, event, requested)
-        assert [op["outcome"] for op in report["operations"]] == ["finished_first", "cancelled"]
+    assert signalled.kwargs is None, "the report of thousands of operations is long, and is in XCom"
+    report = operator(operations=[finished, open_]).execute_complete(context, event)
+    assert [op["outcome"] for op in report["operations"]] == ["finished_first", "cancelled"]
+
+
+def test_without_xcom_the_report_goes_with_the_deferral(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    finished, open_ = emulator.add_operation(finished=True), emulator.add_operation(cancel_seconds=1000)
+    ti.task.do_xcom_push = False
+    task = operator(operations=[finished, open_], deferrable=True, do_xcom_push=False)
+    kwargs = deferred(task, context).kwargs
+    event = {
+        "verdict": "settled",
+        "message": "1 operation: 1 cancelled",
+        "report": {"counts": {}, "operations": [_cancelled(open_)]},
+    }
+    report = task.execute_complete(context, event, **(kwargs or {}))
+    assert [op["outcome"] for op in report["operations"]] == ["finished_first", "cancelled"]
+
+
+def test_it_says_in_advance_that_execution_timeout_is_too_short(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance, set_connection: SetConnection, capsys: Any, caplog: Any
+) -> None:
+    set_connection(requests_per_second=2)
+    ti.task.execution_timeout, ti.start_date = timedelta(seconds=2), datetime.now(UTC)
+    operator(operations=[emulator.add_operation() for _ in range(8)]).execute(context)
+    out = capsys.readouterr()
+    assert "execution_timeout: 8 requests at 2 a second take 4 s" in caplog.text + out.out + out.err
 
 
 def _cancelled(name: str) -> dict[str, Any]:
