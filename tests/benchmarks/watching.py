@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from tests.benchmarks.emulating import LATENCY, ManyOperations, emulating
 from tests.benchmarks.measuring import MIB, json_of, progress, tree
 from tests.benchmarks.results import Part, Row, Target, at_most, number, percentile, requests_per_poll
 from tests.support.airflow_parts import TRIGGERER, AirflowParts
+from tests.support.processes import ProcessGroup
 
 __all__ = ["watch"]
 
@@ -24,9 +26,7 @@ INTERVAL = 10.0
 CONN_ID = "benchmark"
 
 _LOADING_SECONDS = 240.0
-"""How long a triggerer may take to start all triggers."""
-_SETTLING_SECONDS = 3 * INTERVAL
-"""After the last trigger was taken: its first polls are over."""
+"""How long a triggerer may take to start all triggers, before what they do is counted."""
 _ENDING_SHARE = 0.1
 """So many of the operations end while they are watched, one after the other."""
 _MOST_REQUESTS = 8
@@ -46,6 +46,7 @@ class _Seen:
     """What one kind of trigger was seen to do.
 
     :param loading: seconds until the triggerer had all triggers.
+    :param running: triggers that had been started by then, as Airflow's log says.
     :param requests: in the time it was watched.
     :param per_poll: requests of one poll of all operations.
     :param cpu: seconds of the triggerer's processes in that time.
@@ -56,6 +57,7 @@ class _Seen:
     """
 
     loading: float
+    running: int
     requests: int
     per_poll: float
     cpu: float
@@ -87,6 +89,7 @@ def watch(scale: Scale) -> Part:
         ("of these, of the triggers' process", f"{ours.cpu_of_runner:.1f}", f"{peers.cpu_of_runner:.1f}", None),
         ("triggerer: memory at its end, MiB", f"{ours.pss / MIB:.0f}", f"{peers.pss / MIB:.0f}", None),
         ("seconds until the triggerer had them all", f"{ours.loading:.0f}", f"{peers.loading:.0f}", None),
+        ("triggers running before that time", str(ours.running), str(peers.running), None),
         ("operations that ended in that time", str(ours.ended), str(peers.ended), None),
         ("of these without an event", str(ours.lost), str(peers.lost), at_most(ours.lost, 0)),
         ("seconds from end to event, median", _delay(ours, 0.5), _delay(peers, 0.5), None),
@@ -109,10 +112,10 @@ def watch(scale: Scale) -> Part:
             other trigger is written as the peers do: a loop, `asyncio.to_thread` around a hook of its own,
             `asyncio.sleep`. Python gives `to_thread` {threads} threads here: with 100 ms latency a round of {count}
             GETs takes {number(count * LATENCY / threads)} s, so it makes fewer requests than its interval asks for,
-            and its events are late. A triggerer starts its triggers one after the other, and each of the others asks
-            Airflow for the connection: what is counted begins {number(_SETTLING_SECONDS)} s after the last trigger was
-            taken, for the others when each operation was asked for once, or after another
-            {number(_LOADING_SECONDS / 2)} s. That is why some of the others' may be without an event.""",
+            and its events are late. A triggerer starts its triggers one after the other, and each of the others
+            asks Airflow for the connection: what is counted begins when Airflow's log says that all run, and for the
+            others when each operation was asked for once, or {number(_LOADING_SECONDS)} s after the triggerer was
+            started. What had not begun by then has no event.""",
         ),
     )
 
@@ -145,7 +148,7 @@ def _airflow(scale: Scale, server: ManyOperations) -> Iterator[AirflowParts]:
 def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Scale) -> _Seen:
     server.clear()
     # They end one after the other, in the time that loading and watching may take together.
-    seconds = _LOADING_SECONDS / 2 + scale.watch_seconds
+    seconds = _LOADING_SECONDS + scale.watch_seconds
     every = round(1 / _ENDING_SHARE)
     ending = [
         server.add(1, run_seconds=seconds * position / scale.operations)[0]
@@ -166,12 +169,14 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
             raise RuntimeError(f"{_triggers_to_take(airflow)} triggers were not taken:\n{triggerer.tail()}")
         time.sleep(1)
     loading = time.time() - began
-    settled = time.time() + min(_SETTLING_SECONDS, scale.watch_seconds)
-    # Who asks for each by itself may need longer until it has begun with all.
-    while time.time() < settled or (kind == "peers" and _asked_for(server, loaded) < len(names)):
-        time.sleep(5)
-        if time.time() > settled + _LOADING_SECONDS / 2:
+    # A triggerer starts those it has taken one after the other; who asks for each by itself takes longer still.
+    while not _all_run(airflow, triggerer) or (kind == "peers" and _asked_for(server, loaded) < len(names)):
+        triggerer.check_running()
+        if time.time() - began > _LOADING_SECONDS:
             break
+        time.sleep(5)
+    running = _running(triggerer)
+    time.sleep(INTERVAL)  # the first poll of the last one
     progress(f"watch: {kind}: watching begins after {time.time() - began:.0f} s")
     mark, before, since = server.mark(), tree(triggerer.pid), time.time()
     time.sleep(scale.watch_seconds)
@@ -189,6 +194,7 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
     in_time = {name: moment for name, moment in ended.items() if moment >= since}
     seen = _Seen(
         loading=loading,
+        running=running,
         requests=len(asked),
         per_poll=requests_per_poll(asked, seconds=until - since, interval=INTERVAL),
         cpu=after.cpu - before.cpu,
@@ -208,6 +214,16 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
     return seen
 
 
+def _running(triggerer: ProcessGroup) -> int:
+    """How many triggers run, as Airflow's log says once a minute."""
+    said = re.findall(r"(\d+) triggers currently running", triggerer.output.read_text(errors="replace"))
+    return int(said[-1]) if said else 0
+
+
+def _all_run(airflow: AirflowParts, triggerer: ProcessGroup) -> bool:
+    return _running(triggerer) >= _count(airflow, "SELECT count(*) FROM task_instance WHERE state = 'deferred'")
+
+
 def _asked_for(server: ManyOperations, mark: int) -> int:
     return len({each["name"] for each in server.requests_since(mark) if each["method"] == "get"})
 
@@ -217,6 +233,10 @@ def _in_airflow(airflow: AirflowParts, command: str, given: Mapping[str, Any]) -
 
 
 def _triggers_to_take(airflow: AirflowParts) -> int:
+    return _count(airflow, "SELECT count(*) FROM trigger WHERE triggerer_id IS NULL")
+
+
+def _count(airflow: AirflowParts, sql: str) -> int:
     with closing(sqlite3.connect(airflow.database().path, timeout=30)) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM trigger WHERE triggerer_id IS NULL").fetchone()
+        (count,) = connection.execute(sql).fetchone()
     return int(count)
