@@ -57,6 +57,12 @@ async def until(true: Callable[[], object]) -> None:
         await asyncio.sleep(0.005)
 
 
+def followed() -> bool:
+    """Whether somebody follows a poll in this event loop."""
+    connections = sharing._connections.get(asyncio.get_running_loop(), {})
+    return any(poller.followers for connection in connections.values() for poller in connection._pollers.values())
+
+
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(work, 30))
 
@@ -91,7 +97,8 @@ def test_who_asks_most_often_asks_for_all(emulator: Emulator, clock: AdvancingCl
 
     async def go() -> None:
         patient = asyncio.create_task(payload(trigger(slow, poll_interval=3600)))
-        await asyncio.sleep(0.05)
+        await until(followed)
+        await asyncio.sleep(0.05)  # the poller sleeps by now
         hasty = asyncio.create_task(payload(trigger(quick, poll_interval=0.05)))
         await until(lambda: emulator.count("get", slow) >= 3)
         clock.advance(2 * SHORT)
