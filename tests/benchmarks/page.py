@@ -41,7 +41,7 @@ def _head(parts: Sequence[Part], arguments: Sequence[str]) -> str:
     given = " ".join(arguments)
     versions = ", ".join(f"{name} {version(name)}" for name in _VERSIONS)
     lines = missed(parts)
-    verdict = "Every figure was reached." if not lines else f"Figures that were not reached: {len(lines)}."
+    verdict = "Every figure below was reached." if not lines else f"Figures that were not reached: {len(lines)}."
     return "\n\n".join(
         _wrapped(paragraph)
         for paragraph in (

@@ -112,7 +112,7 @@ def test_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "verdict"), [(1, "Every figure was reached."), (3, "Figures that were not reached: 1.")]
+    ("value", "verdict"), [(1, "Every figure below was reached."), (3, "Figures that were not reached: 1.")]
 )
 def test_the_page_says_what_ran_and_whether_it_was_enough(tmp_path: Path, value: float, verdict: str) -> None:
     page.write([part(Row(("time", "3 s"), at_most(value, 2)))], tmp_path, arguments=["--only", "some"])
