@@ -67,6 +67,7 @@ def _plot(part: Part, path: Path) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = part.name  # the same figures give the same file
+    mpl.rcParams["svg.fonttype"] = "none"  # text as text
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, len(part.curves), figsize=(4 * len(part.curves), 3.6), squeeze=False)
