@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo standalone test check lint types unit integration kill-matrix docs format constraints clean
+.PHONY: help setup demo standalone test check lint types unit integration kill-matrix benchmark docs format constraints
+.PHONY: clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +44,10 @@ ifdef AIRFLOW
 endif
 	$(MATRIX)/bin/python -m pytest $(OTHERS_WARNINGS) tests/e2e --kill-matrix=docs/kill-matrix.md
 
+benchmark: setup ## Measure against the emulator, write docs/benchmarks.md; half an hour; 1 if a figure is missed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --editable '.[emulator]' --group benchmark
+	$(BIN)/python -m tests.benchmarks $(BENCHMARK)
+
 check: lint types unit ## The fast inner loop
 
 lint: setup
@@ -67,7 +72,7 @@ format: setup ## Format the code and mend what can be mended
 
 constraints: setup ## Pin the newest versions that work together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --all-extras --group dev --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
+	  --all-extras --group dev --group benchmark --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -39,12 +40,29 @@ def _operations(emulator: Emulator, _: _Parameters) -> _Parameters:
 
 
 def _add_operation(emulator: Emulator, parameters: _Parameters) -> _Parameters:
-    return {"name": emulator.add_operation(**parameters)}
+    if "count" not in parameters:
+        return {"name": emulator.add_operation(**parameters)}
+    count = parameters.pop("count")
+    if not isinstance(count, int) or "operation_id" in parameters:
+        raise ValueError("count is a whole number, and leaves no choice of an operation_id")
+    return {"names": [emulator.add_operation(**parameters) for _ in range(count)]}
+
+
+def _remove_operations(emulator: Emulator, _: _Parameters) -> None:
+    emulator.remove_operations()
 
 
 def _requests(emulator: Emulator, parameters: _Parameters) -> _Parameters:
     records = emulator.requests_since(int(parameters.get("since", 0)))
     return {"requests": [dataclasses.asdict(record) for record in records]}
+
+
+def _counts(emulator: Emulator, parameters: _Parameters) -> _Parameters:
+    records = emulator.requests_since(int(parameters.get("since", 0)))
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        counts[record.method][str(record.status)] += 1
+    return {"next": emulator.next_request_number, "counts": counts}
 
 
 def _add_fault(emulator: Emulator, parameters: _Parameters) -> None:
@@ -67,7 +85,9 @@ _ACTIONS: Final[Mapping[tuple[str, str], Callable[[Emulator, _Parameters], _Para
     ("GET", "health"): _health,
     ("GET", "operations"): _operations,
     ("POST", "operations"): _add_operation,
+    ("DELETE", "operations"): _remove_operations,
     ("GET", "requests"): _requests,
+    ("GET", "counts"): _counts,
     ("POST", "faults"): _add_fault,
     ("DELETE", "faults"): _clear_faults,
     ("POST", "denials"): _deny,

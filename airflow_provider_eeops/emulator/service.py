@@ -108,7 +108,7 @@ class Emulator:
         self._denials: list[_Denial] = []
         self._started_by_request: dict[tuple[str, str], str] = {}
         self._sequence = itertools.count(1)
-        self._request_number = itertools.count()
+        self._next_request_number = 0
 
     # Operations
 
@@ -198,6 +198,11 @@ class Emulator:
         with self._lock:
             self._known(name)
             self._store.remove(name)
+
+    def remove_operations(self) -> None:
+        """Forget all operations."""
+        with self._lock:
+            self._store.clear()
 
     def request_cancel(self, name: str) -> bool:
         """Request that an operation be cancelled.
@@ -367,7 +372,8 @@ class Emulator:
     def record(self, **fields: Any) -> RequestRecord:
         """Put a request into the log."""
         with self._lock:
-            record = RequestRecord(number=next(self._request_number), time=self.clock(), **fields)
+            record = RequestRecord(number=self._next_request_number, time=self.clock(), **fields)
+            self._next_request_number += 1
             self.requests.append(record)
             if len(self.requests) > self.log_limit:
                 del self.requests[: self.log_limit // 2]
@@ -381,6 +387,11 @@ class Emulator:
         """
         with self._lock:
             return sum(method in {None, record.method} and name in {None, record.name} for record in self.requests)
+
+    @property
+    def next_request_number(self) -> int:
+        """Number that the next request gets in the log."""
+        return self._next_request_number
 
     def requests_since(self, number: int) -> list[RequestRecord]:
         """Requests from this number on."""

@@ -46,6 +46,12 @@ class OperationStore:
         siblings = self._in_project[operation.project]
         del siblings[bisect.bisect_left(siblings, operation.sequence, key=_sequence)]
 
+    def clear(self) -> None:
+        """Forget all operations."""
+        self._by_name.clear()
+        for siblings in self._in_project.values():
+            siblings.clear()
+
     def get(self, name: str) -> Operation | None:
         """Operation of that name, if there is one."""
         return self._by_name.get(name)

@@ -22,6 +22,29 @@ def test_operations_are_added_and_shown(served: Served) -> None:
     assert (other["name"], other["state"], other["cancelRequested"]) == (second, "CANCELLING", True)
 
 
+def test_many_operations_are_added_and_all_removed(served: Served) -> None:
+    names = served.control("POST", "operations", json={"count": 1200, "description": "one of many"}).json()["names"]
+    assert served.emulator.names() == names
+    assert len(set(names)) == 1200
+    assert served.emulator.operation(names[-1])["metadata"]["description"] == "one of many"
+    assert served.control("DELETE", "operations").json() == {}
+    assert served.emulator.names() == []
+    assert served.get(names[0]).status_code == 404
+    assert served.get(f"projects/{PROJECT}/operations").json() == {}
+
+
+def test_counts(served: Served) -> None:
+    name = served.emulator.add_operation()
+    served.get(name)
+    first = served.control("GET", "counts").json()
+    served.get(f"{name}X")
+    served.get(name)
+    served.post(f"{name}:cancel")
+    second = served.control("GET", f"counts?since={first['next']}").json()
+    assert first == {"next": 1, "counts": {"get": {"200": 1}}}
+    assert second == {"next": 4, "counts": {"get": {"404": 1, "200": 1}, "cancel": {"200": 1}}}
+
+
 def test_requests_since(served: Served) -> None:
     name = served.emulator.add_operation()
     served.get(name, alt="json")
@@ -60,6 +83,9 @@ def test_faults_and_denials(served: Served) -> None:
         ("POST", "operations", b"{", "line 1"),
         ("POST", "operations", b'{"colour": 1}', "colour"),
         ("POST", "operations", b'{"project": "nope"}', "no such project"),
+        ("POST", "operations", b'{"count": "3"}', "whole number"),
+        ("POST", "operations", b'{"count": 3, "operation_id": "X"}', "operation_id"),
+        ("GET", "counts?since=x", b"", "invalid literal"),
         ("POST", "faults", b'{"methods": "get"}', "a fault has no methods"),
         ("POST", "faults", b"{}", "method"),
         ("POST", "faults", b'{"method": "gett", "status": 500}', "gett"),
@@ -74,7 +100,7 @@ def test_refused(served: Served, verb: str, path: str, body: bytes, words: str) 
 
 
 def test_unknown(served: Served) -> None:
-    assert error_of(served.control("DELETE", "operations"))[0] == 404
+    assert error_of(served.control("DELETE", "requests"))[0] == 404
     assert served.emulator.requests == []  # the control API is not part of the log
 
 
