@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -160,6 +159,8 @@ class OperationSelector:
             )
         for name, each in given.items():
             if name not in cls.template_fields:
+                import difflib
+
                 near = difflib.get_close_matches(str(name), cls.template_fields, n=1)
                 raise InvalidInputError(
                     f"selector has {_shown(name)}: it may have {', '.join(cls.template_fields)}"

@@ -16,7 +16,6 @@ from airflow_provider_eeops.api.client import EarthEngineOperationsClient, conne
 from airflow_provider_eeops.api.names import ParsedNames, check_project_id, parse_operation_names
 from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
-from airflow_provider_eeops.api.selecting import OperationSelector, Selection, select
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.exceptions import (
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_eeops.api.credentials import Identity
     from airflow_provider_eeops.api.models import Operation, Report
+    from airflow_provider_eeops.api.selecting import OperationSelector, Selection
 
 __all__ = ["EarthEngineOperationsHook"]
 
@@ -236,6 +236,8 @@ class EarthEngineOperationsHook(BaseHook):
         :raises InvalidInputError: the selector cannot be used; the message says why.
         :raises PermissionDeniedError: the principal may not list the operations.
         """
+        from airflow_provider_eeops.api.selecting import OperationSelector, select
+
         criteria = OperationSelector.of(selector).criteria()
         criteria = replace(criteria, project_id=criteria.project_id or project_id or self.project_id)
         try:

@@ -16,12 +16,6 @@ from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.api.pace import shortfall
 from airflow_provider_eeops.api.policies import failed_to_cancel, nothing_was_left
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
-from airflow_provider_eeops.api.selecting import (
-    DEFAULT_MAX_OPERATIONS,
-    OperationSelector,
-    Selection,
-    is_template,
-)
 from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.checks import require_choice, require_count, require_positive, seconds
 from airflow_provider_eeops.exceptions import CancellationFailedError, InvalidInputError
@@ -41,6 +35,8 @@ from airflow_provider_eeops.xcom import (
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_eeops.api.selecting import Selection
 
 __all__ = ["EarthEngineCancelOperationsOperator"]
 
@@ -151,7 +147,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         self.poll_interval = require_positive("poll_interval", poll_interval)
         self.cancel_on_kill = cancel_on_kill
         self.max_concurrency = require_count("max_concurrency", max_concurrency)
-        self.validate_only = validate_only if is_template(validate_only) else _truth("validate_only", validate_only)
+        self.validate_only = _truth("validate_only", validate_only, rendered=False)
         self.if_finished = require_choice("if_finished", if_finished, ("ignore", "skip", "fail"))
         if if_not_found is None:
             if_not_found = "ignore" if self._by_selection else "fail"
@@ -211,6 +207,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         return pull_from_tasks(context["ti"], self.xcom_task_ids, hook=hook, key=self.xcom_key)
 
     def _select(self, hook: EarthEngineOperationsHook) -> Selection:
+        from airflow_provider_eeops.api.selecting import OperationSelector
+
         selector = OperationSelector.of(self.selector)
         self.log.info("Looking for operations that are %s.", selector.criteria())
         selection = hook.select_operations(selector)
@@ -218,6 +216,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         return selection
 
     def _check_count(self, context: Context, parsed: ParsedNames, found: Report) -> None:
+        from airflow_provider_eeops.api.selecting import DEFAULT_MAX_OPERATIONS
+
         count = len(parsed.names)
         limit = self.max_operations
         if limit is None:
@@ -355,7 +355,11 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
 
 def _as_mapping(selector: Any) -> Any:
     """Check a selector; Airflow renders a mapping anew for each task instance, an object it would change in place."""
-    if selector is None or (is_template(selector) and not isinstance(selector, Mapping)):
+    if selector is None:
+        return None
+    from airflow_provider_eeops.api.selecting import OperationSelector, is_template  # most DAGs need none
+
+    if is_template(selector) and not isinstance(selector, Mapping):
         return selector
     return OperationSelector.of(selector).parameters()
 
@@ -371,11 +375,15 @@ def _not_requested(parsed: ParsedNames, selection: Selection | None) -> Report:
     return Report((*would, *invalid_results(parsed.invalid)))
 
 
-def _truth(name: str, value: Any) -> bool:
+def _truth(name: str, value: Any, *, rendered: bool = True) -> Any:
     """Read a flag, which a template renders as text; what is neither is refused, as not to do what was not meant."""
+    if isinstance(value, bool):
+        return value
+    from airflow_provider_eeops.api.selecting import is_template
+
+    if not rendered and is_template(value):
+        return value
     words = {"true": True, "false": False}
     if isinstance(value, str) and value.strip().lower() in words:
         return words[value.strip().lower()]
-    if not isinstance(value, bool):
-        raise InvalidInputError(f"{name} is {value!r}: it must be True or False")
-    return value
+    raise InvalidInputError(f"{name} is {value!r}: it must be True or False")
