@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -182,6 +181,8 @@ def unknown_task(task_id: Any, known: Iterable[str], *, where: str) -> InvalidOp
         kind = f"a {type(task_id).__name__}"
         return InvalidOperationNameError(f"xcom_task_ids holds {kind}: give task ids, as text", value=kind)
     known = list(known)
+    import difflib
+
     near = difflib.get_close_matches(task_id, known, n=3, cutoff=0.5)
     near += [each for each in known if each.endswith(f".{task_id}") and each not in near]
     return InvalidOperationNameError(
