@@ -20,7 +20,6 @@ from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.checks import require_choice, require_count, require_positive, seconds
 from airflow_provider_eeops.exceptions import CancellationFailedError, InvalidInputError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
-from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.stopping import Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_eeops.api.selecting import Selection
+    from airflow_provider_eeops.killing import KillCanceller
 
 __all__ = ["EarthEngineCancelOperationsOperator"]
 
@@ -294,6 +294,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             )
         self._watch = watch = Watch(names, deadline=deadline)
         if self.cancel_on_kill:
+            from airflow_provider_eeops.killing import KillCanceller
+
             self._killing = KillCanceller(hook)
         try:
             verdict = wait(

@@ -26,7 +26,6 @@ from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_choice, require_count
 from airflow_provider_eeops.exceptions import NotConfirmedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
-from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.stopping import Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
@@ -34,6 +33,8 @@ from airflow_provider_eeops.xcom import pull_own, push_owned, push_report, sourc
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_eeops.killing import KillCanceller
 
 __all__ = ["EarthEngineOperationsSensor"]
 
@@ -130,6 +131,8 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             if not watch.names:
                 return self._nothing()
             if self.cancel_on_kill:
+                from airflow_provider_eeops.killing import KillCanceller
+
                 self._killing = KillCanceller(self._get_hook())
                 push_owned(context, watch.names)
             self._check_not_killed()

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -19,10 +19,12 @@ from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
-from airflow_provider_eeops.ownership import Judgement, all_ended, judge_killed
 from airflow_provider_eeops.progress import log_poll
-from airflow_provider_eeops.triggers.sharing import SharedConnection, follow, shared_connection
 from airflow_provider_eeops.xcom import pull_recorded, task_states
+
+if TYPE_CHECKING:
+    from airflow_provider_eeops.ownership import Judgement
+    from airflow_provider_eeops.triggers.sharing import SharedConnection
 
 __all__ = ["EarthEngineOperationsTrigger"]
 
@@ -147,6 +149,8 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         )
 
     async def _wait(self, watch: Watch) -> Verdict:
+        from airflow_provider_eeops.triggers.sharing import follow
+
         async with self._connection() as connection:
             with suppress(TimeoutError):
                 async with asyncio.timeout(watch.seconds_left(now=time.time())):
@@ -229,6 +233,8 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     async def _judge(self, names: Sequence[str], *, was_undecided: bool = False) -> Judgement:
         from asgiref.sync import sync_to_async
 
+        from airflow_provider_eeops.ownership import all_ended, judge_killed
+
         ti: Any = self.task_instance
         run, instance = Run(ti.dag_id, ti.run_id), Instance(ti.task_id, ti.map_index)
         # In this order: what is recorded when a try is seen to be deferred is that try's, or a later one's.
@@ -255,4 +261,6 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             )
 
     def _connection(self) -> AbstractAsyncContextManager[SharedConnection]:
+        from airflow_provider_eeops.triggers.sharing import shared_connection
+
         return shared_connection(self.earthengine_conn_id, self.impersonation_chain)
