@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo standalone test check lint types unit integration kill-matrix benchmark docs format constraints
-.PHONY: clean
+.PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark docs
+.PHONY: format constraints clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(INSTALLED) ## Make .venv with everything the other targets need
 
@@ -44,6 +44,15 @@ ifdef AIRFLOW
 endif
 	$(MATRIX)/bin/python -m pytest $(OTHERS_WARNINGS) tests/e2e --kill-matrix=docs/kill-matrix.md
 
+DISTRIBUTED := .cache/distributed
+
+test-distributed: setup ## Two triggerers and two Celery workers on PostgreSQL and Redis; write docs/scaling.md
+	.ci/install-services
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(DISTRIBUTED)
+	$(BIN)/uv pip install --quiet --python $(DISTRIBUTED)/bin/python --constraint .ci/constraints.txt \
+	  --editable '.[emulator]' --group distributed
+	$(DISTRIBUTED)/bin/python -m pytest -s tests/distributed --scaling=docs/scaling.md
+
 benchmark: setup ## Measure against the emulator, write docs/benchmarks.md; half an hour; 1 if a figure is missed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --editable '.[emulator]' --group benchmark
 	$(BIN)/python -m tests.benchmarks $(BENCHMARK)
@@ -72,7 +81,7 @@ format: setup ## Format the code and mend what can be mended
 
 constraints: setup ## Pin the newest versions that work together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --all-extras --group dev --group benchmark --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
+	  --all-extras --group dev --group benchmark --group distributed --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -6,19 +6,17 @@ SQLite allows but one task at a time there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import requests
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from tests.support.airflow_database import AirflowDatabase
 from tests.support.airflow_parts import DAG_PROCESSOR, PUBLIC_API, SCHEDULER, TRIGGERER, AirflowParts
 from tests.support.postgres import postgres
+from tests.support.postgres_database import PostgresDatabase
 from tests.support.processes import wait_until
 
 __all__ = ["IS_AIRFLOW_2", "Airflow2Database", "Airflow2Parts"]
@@ -36,33 +34,13 @@ _RENAMED = {
 """Settings by the names that they have in Airflow 3."""
 
 
-class Airflow2Database(AirflowDatabase):
-    """The PostgreSQL database of an Airflow 2.
-
-    :param url: its address, as SQLAlchemy has it.
-    """
-
-    def __init__(self, url: str) -> None:
-        super().__init__(Path())
-        self._engine = create_engine(url, poolclass=NullPool)
+class Airflow2Database(PostgresDatabase):
+    """The PostgreSQL database of an Airflow 2."""
 
     def parsed(self) -> dict[str, float]:
         """When each DAG that is active was parsed last."""
         rows = self._select("SELECT dag_id, extract(epoch FROM last_parsed_time) FROM dag WHERE is_active")
         return {dag_id: float(parsed or 0.0) for dag_id, parsed in rows}
-
-    def _once(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
-        with self._engine.connect() as connection:
-            rows = connection.exec_driver_sql(sql.replace("?", "%s"), values).fetchall()
-        return [tuple(map(_as_text, row)) for row in rows]
-
-    def _changed(self, sql: str, values: tuple[Any, ...]) -> int:
-        with self._engine.begin() as connection:
-            return int(connection.exec_driver_sql(sql.replace("?", "%s"), values).rowcount)
-
-
-def _as_text(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 class Airflow2Parts(AirflowParts):

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -74,10 +74,11 @@ class AirflowParts(AirflowApi):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for process in self._parts.values():
-            process.send(signal.SIGCONT)
-            process.stop(seconds=3)
-        self.close()
+        with ExitStack() as stack:  # what goes wrong with one part keeps no other from being stopped
+            stack.callback(self.close)
+            for process in self._parts.values():
+                stack.callback(process.stop, seconds=3)
+                stack.callback(process.send, signal.SIGCONT)
 
     def prepare(self) -> None:
         """Make AIRFLOW_HOME and the database."""
@@ -103,9 +104,14 @@ class AirflowParts(AirflowApi):
         :param name: under which it can be stopped, if there is more than one.
         """
         output = self.home / f"{part.replace(' ', '-')}-{len(self.sessions)}.log"
-        process = ProcessGroup([airflow_command(), *self._arguments(part)], output=output, env=self.env)
+        env = self.env | self._own_env(part)
+        process = ProcessGroup([airflow_command(), *self._arguments(part)], output=output, env=env)
         self._parts[name or part] = process.__enter__()
         self.sessions.add(process.pid)
+
+    def _own_env(self, part: str) -> dict[str, str]:  # noqa: ARG002 - for those whose parts differ
+        """Environment that one part has and the others have not."""
+        return {}
 
     def _arguments(self, part: str) -> tuple[str, ...]:
         return {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.support.processes import ProcessGroup, wait_until
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "postgres_version"]
 
 
 @contextmanager
@@ -45,6 +45,12 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def postgres_version() -> str:
+    """Version of the server."""
+    command = [str(_programs() / "postgres"), "--version"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[2]
+
+
 def _programs() -> Path:
     """The folder of the newest server of this machine; Debian has it outside PATH."""
     found = [Path(each).parent for each in (shutil.which("initdb"),) if each]
@@ -55,8 +61,8 @@ def _programs() -> Path:
     )
     if not found:
         raise RuntimeError(
-            "Airflow 2 runs several tasks at once on no SQLite, and this machine has no PostgreSQL: neither in PATH"
-            " nor in /usr/lib/postgresql is an initdb. Install one, on Debian with: apt-get install postgresql"
+            "Airflow 2 and the CeleryExecutor need more than SQLite, and this machine has no PostgreSQL: neither in"
+            " PATH nor in /usr/lib/postgresql is an initdb. Install one, on Debian with: .ci/install-services"
         )
     return found[0]
 

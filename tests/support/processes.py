@@ -117,8 +117,8 @@ class ProcessGroup:
         return self.output.read_text(errors="replace")[-4000:]
 
     def members(self) -> list[int]:
-        """Ids of the processes that it consists of."""
-        return of_session(self.pid)
+        """Ids of the processes that it consists of; none once it was stopped."""
+        return [] if self._process is None else of_session(self.pid)
 
     def send(self, number: int) -> None:
         """Send a signal to each of its processes."""
