@@ -31,8 +31,8 @@ __all__ = ["Follower", "SharedConnection", "follow", "shared_connection"]
 log = logging.getLogger(__name__)
 
 _SETTLING_SECONDS = 10.0
-"""How long nobody is told of what others see, if its own poll is not due before: Airflow fails a task that resumes
-before its scheduler noticed that it deferred."""
+"""How long after it came nobody is told of what a poll showed, if its own is not due before: Airflow fails a task that
+resumes before its scheduler noticed that it deferred."""
 
 _LAST_LOOK = 2.0
 """Seconds after its deadline that a watch waits for the poll that is due then."""
@@ -219,7 +219,7 @@ class Follower:
         self.watch = watch
         self.poll_interval = poll_interval
         self.max_concurrency = max_concurrency
-        self.takes_part_at = time.monotonic() + min(poll_interval, _SETTLING_SECONDS)
+        self._settled_at = time.monotonic() + min(poll_interval, _SETTLING_SECONDS)
         self._changed: list[Operation] = []
         self._failure: BaseException | None = None
         self._news = asyncio.Event()
@@ -241,6 +241,13 @@ class Follower:
             return
         if changed or errors or self.watch.verdict(now=time.time()) is not Verdict.WAITING:
             self._changed.extend(changed)
+            self._tell()
+
+    def _tell(self) -> None:
+        seconds = self._settled_at - time.monotonic()
+        if seconds > 0:
+            asyncio.get_running_loop().call_later(seconds, self._news.set)
+        else:
             self._news.set()
 
     def fail(self, error: BaseException) -> None:
@@ -331,8 +338,7 @@ class _Poller:
         asked = _Asked(
             {
                 follower: [name for name in follower.watch.pending if project_of(name) == self._project_id]
-                for follower, due in self.followers.items()
-                if due <= began or follower.takes_part_at <= began
+                for follower in self.followers
             }
         )
         for follower in asked.idle:
