@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import Empty, SimpleQueue
-from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
@@ -38,8 +37,6 @@ DEFAULT_CONCURRENCY = 16
 _LAST_LOOK = 2.0
 """Seconds that a poll has at least, so that a watch ends with what was seen at its deadline."""
 
-_NO_PAGES: Mapping[str, float] = MappingProxyType({})
-
 T = TypeVar("T")
 
 OnAnswers = Callable[[Mapping[str, Operation | EarthEngineError]], None]
@@ -51,12 +48,10 @@ class Observation:
 
     :param operations: what was seen, by name.
     :param errors: what was met instead, by name.
-    :param pages: by project, what a listing took; infinity where it was refused.
     """
 
     operations: dict[str, Operation] = field(default_factory=dict)
     errors: dict[str, EarthEngineError] = field(default_factory=dict)
-    pages: dict[str, float] = field(default_factory=dict)
 
     def take(self, name: str, seen: Operation | EarthEngineError) -> None:
         """Note what was seen or met."""
@@ -174,7 +169,7 @@ def observe(
     client: EarthEngineOperationsClient,
     names: Collection[str],
     *,
-    pages: Mapping[str, float] = _NO_PAGES,
+    pages: MutableMapping[str, float] | None = None,
     max_concurrency: int = DEFAULT_CONCURRENCY,
     until: float | None = None,
     on_answers: OnAnswers = lambda _answers: None,
@@ -183,14 +178,15 @@ def observe(
 
     :param client: whom to ask.
     :param names: operation names.
-    :param pages: by project, what the last listing took; infinity where it was refused.
+    :param pages: by project, what the last listing took, infinity where it was refused; what is learned is put there.
     :param max_concurrency: requests at once.
     :param until: seconds of the clock's ``monotonic()`` at which it ends.
     :param on_answers: told, as it comes, what was seen or met, by name.
     """
     if until is not None:
         client = client.ending(until)
-    look = _Look(client, on_answers)
+    pages = {} if pages is None else pages
+    look = _Look(client, pages, on_answers)
     plan = plan_requests(names, pages=pages)
     gets = list(plan.gets)
     for project_id, wanted in plan.listings.items():
@@ -211,12 +207,16 @@ class _Look:
     """One look at some operations: what it has shown so far.
 
     :param client: whom to ask.
+    :param pages: by project, what a listing takes.
     :param on_answers: told, as it comes, what was seen or met, by name.
     """
 
-    def __init__(self, client: EarthEngineOperationsClient, on_answers: OnAnswers) -> None:
+    def __init__(
+        self, client: EarthEngineOperationsClient, pages: MutableMapping[str, float], on_answers: OnAnswers
+    ) -> None:
         self.observation = Observation()
         self._client = client
+        self._pages = pages
         self._on_answers = on_answers
 
     def take(self, answers: Mapping[str, Operation | EarthEngineError]) -> None:
@@ -234,7 +234,7 @@ class _Look:
         :raises CredentialsError: there is no token.
         """
         try:
-            self.observation.pages[project_id] = self._read_pages(project_id, wanted)
+            self._pages[project_id] = self._read_pages(project_id, wanted)
         except CredentialsError:
             raise
         except EarthEngineError as error:
@@ -244,7 +244,7 @@ class _Look:
             # What a listing is refused with says nothing of the operations: a 404 is not theirs.
             log.warning("Operations of %s cannot be listed, each is asked for by itself. %s", project_id, error)
             if isinstance(error, PermissionDeniedError | UnimplementedError):
-                self.observation.pages[project_id] = math.inf
+                self._pages[project_id] = math.inf
         except Exception as error:  # noqa: BLE001 - it would take the report with it
             self.take(dict.fromkeys(self.unanswered(wanted), _unexpected(error, first=True)))
 
@@ -282,7 +282,6 @@ def poll(
     if watch.deadline is not None:
         until = client.clock.monotonic() + max(watch.deadline - client.clock.time(), _LAST_LOOK)
     observation = observe(client, watch.pending, pages=watch.pages, max_concurrency=max_concurrency, until=until)
-    watch.pages.update(observation.pages)
     return watch.learn(observation.operations, observation.errors)
 
 

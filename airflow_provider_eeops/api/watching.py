@@ -58,7 +58,7 @@ class Plan:
     listings: Mapping[str, tuple[str, ...]]
     gets: tuple[str, ...]
 
-    def requests(self, *, page_size: int, pages: Mapping[str, float]) -> float:
+    def requests(self, page_size: int, pages: Mapping[str, float]) -> float:
         """Say how many requests these are likely to be.
 
         :param page_size: operations a page.

@@ -338,6 +338,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         if event["verdict"] != Verdict.SETTLED:
             self.log.warning("%s", event["message"])
         seen = Report.from_dict(event["report"])
+        if requested is None:
+            self.log.warning("The report of the requests is not in XCom: what they met before the wait is not known.")
         report = seen if requested is None else Report.from_dict(requested).updated(seen.results)
         return self._finish(context, report)
 

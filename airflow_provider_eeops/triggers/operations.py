@@ -17,6 +17,7 @@ from airflow_provider_eeops.api.models import counted
 from airflow_provider_eeops.api.names import check_operation_name, packed, unpacked
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
+from airflow_provider_eeops.checks import require_count, require_positive
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
 from airflow_provider_eeops.progress import log_poll
@@ -75,7 +76,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     :param cancel_on_kill: request cancellation when a person ends or clears the deferred task, or its DAG run ends.
         Never when the triggerer stops or another one takes over.
     :param source_task_ids: tasks that the operations come from: if one is cleared too, it starts others.
-    :raises InvalidOperationNameError: one is no operation name.
+    :raises InvalidInputError: one is no operation name, or another parameter is out of its range.
     """
 
     _has_asked: ClassVar[bool] = False
@@ -95,14 +96,14 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         source_task_ids: Sequence[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operations = [check_operation_name(name) for name in unpacked(operations)]
+        self.operations = [check_operation_name(name) for name in dict.fromkeys(unpacked(operations))]
         self.earthengine_conn_id = earthengine_conn_id
         self.impersonation_chain = impersonation_chain
-        self.poll_interval = poll_interval
+        self.poll_interval = require_positive("poll_interval", poll_interval)
         self.deadline = deadline
         self.accepted_states = accepted_states
         self.poll_failure_limit = poll_failure_limit
-        self.max_concurrency = max_concurrency
+        self.max_concurrency = require_count("max_concurrency", max_concurrency)
         self.cancel_on_kill = cancel_on_kill
         self.source_task_ids = list(source_task_ids)
         self._watch: Watch | None = None

@@ -8,11 +8,11 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -21,8 +21,8 @@ from airflow_provider_eeops.api.client import PAGE_SIZE, EarthEngineOperationsCl
 from airflow_provider_eeops.api.models import Operation
 from airflow_provider_eeops.api.names import project_of
 from airflow_provider_eeops.api.pace import Pace
-from airflow_provider_eeops.api.polling import OnAnswers, observe
-from airflow_provider_eeops.api.watching import Verdict, Watch, plan_requests
+from airflow_provider_eeops.api.polling import observe
+from airflow_provider_eeops.api.watching import Plan, Verdict, Watch, plan_requests
 from airflow_provider_eeops.exceptions import CredentialsError, EarthEngineError, UnauthenticatedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 
@@ -34,14 +34,23 @@ _SETTLING_SECONDS = 10.0
 """How long after it came nobody is told of what a poll showed, if its own is not due before: Airflow fails a task that
 resumes before its scheduler noticed that it deferred."""
 
+_ROUNDS = 8
+"""Polls of a project that may be under way at once: what is answered late is left behind by those that follow."""
+
+_READ_SECONDS = 30.0
+"""What reading a connection and its credentials may take."""
+
+_LEAST_SECONDS = 1.0
+"""Between two polls of one follower, whatever is wrong."""
+
+_REREAD_LEAST_SECONDS = 10.0
+"""How old what was read must be, to be read again as its credentials were refused."""
+
 _LAST_LOOK = 2.0
 """Seconds after its deadline that a watch waits for the poll that is due then."""
 
 _REREAD_SECONDS = 300.0
 """How old what was read of a connection may be: a key may be replaced while triggers wait."""
-
-_LEAST_POLL_SECONDS = 10.0
-"""What a poll may take besides what its requests need at their pace: the next one asks again."""
 
 T = TypeVar("T")
 
@@ -114,6 +123,7 @@ class SharedConnection:
         self._read_in: _ReadIn | None = None
         self._reading: asyncio.Task[_ReadIn] | None = None
         self._is_distrusted = False
+        self._good_until = -math.inf
         # A few threads, as each makes requests from more of its own.
         self._kills = ThreadPoolExecutor(8, thread_name_prefix="eeops-kills")
 
@@ -126,34 +136,56 @@ class SharedConnection:
 
         :param call: what makes the requests.
         """
+        try:
+            read_in = await self._current()
+        except Exception:  # what was read before may do
+            if self._read_in is None:
+                raise
+            read_in = self._read_in
         # A pace of its own: that of the polls may be held for longer than a kill can wait.
-        client = (await self._current()).killing
+        client = read_in.killing
         context = contextvars.copy_context()  # by which Airflow tells in which task's log a line belongs
         return await asyncio.get_running_loop().run_in_executor(self._kills, context.run, call, client)
 
     async def _current(self) -> _ReadIn:
         read_in = self._read_in
-        if read_in is not None and not self._is_distrusted and time.monotonic() - read_in.at < _REREAD_SECONDS:
+        if read_in is not None and time.monotonic() < self._good_until:
             return read_in
         if self._reading is None or self._reading.done():
-            self._is_distrusted = False
             # A task of its own: who waits for it may be cancelled, and its error is told to all who wait.
             self._reading = asyncio.get_running_loop().create_task(self._read(), context=contextvars.Context())
-        return await asyncio.shield(self._reading)
+        try:
+            return await asyncio.shield(self._reading)
+        except Exception as error:
+            if read_in is None or self._is_distrusted:
+                raise
+            if self._good_until < time.monotonic():
+                self._good_until = time.monotonic() + _REREAD_SECONDS
+                log.warning("Connection %s cannot be read again, what was read before serves: %s", self._key[0], error)
+            return read_in
 
     async def _read(self) -> _ReadIn:
         hook = EarthEngineOperationsHook(self._key.conn_id, impersonation_chain=self._key.impersonation_chain)
-        await hook.load()
-        before, self._read_in = self._read_in, await asyncio.to_thread(_ReadIn.of, hook)
+        async with asyncio.timeout(_READ_SECONDS):
+            await hook.load()
+            now_read = await asyncio.to_thread(_ReadIn.of, hook)
+        before, self._read_in = self._read_in, now_read
+        self._is_distrusted = False
+        self._good_until = now_read.at + _REREAD_SECONDS
         if before is not None:
             if before.hook.settings != hook.settings:
                 log.info("Connection %s has changed.", self._key.conn_id)
             await asyncio.to_thread(before.close)
         return self._read_in
 
-    def distrust(self) -> None:
-        """Read the connection again before the next request, as its credentials were refused."""
-        self._is_distrusted = True
+    def distrust(self, client: EarthEngineOperationsClient) -> None:
+        """Read the connection again before the next poll, as the credentials of this client were refused.
+
+        :param client: the client.
+        """
+        if self._read_in is not None and client is self._read_in.client:
+            self._is_distrusted = True
+            self._good_until = self._read_in.at + _REREAD_LEAST_SECONDS
 
     def poller(self, project_id: str) -> _Poller:
         """Return who polls a project."""
@@ -173,8 +205,16 @@ class SharedConnection:
             return
         poller.remove(follower)
         if not poller.followers:
-            del self._pollers[project_id]
             poller.close()
+            self.forget(poller)
+
+    def forget(self, poller: _Poller) -> None:
+        """Have who comes next polled by another.
+
+        :param poller: who polls no more.
+        """
+        for project_id in [each for each, known in self._pollers.items() if known is poller]:
+            del self._pollers[project_id]
 
     def close(self) -> None:
         """Close the client's connections, off the event loop. Requests under way end by themselves."""
@@ -222,6 +262,7 @@ class Follower:
         self._settled_at = time.monotonic() + min(poll_interval, _SETTLING_SECONDS)
         self._changed: list[Operation] = []
         self._failure: BaseException | None = None
+        self._is_told = False
         self._news = asyncio.Event()
 
     def due(self, after: float) -> float:
@@ -245,10 +286,11 @@ class Follower:
 
     def _tell(self) -> None:
         seconds = self._settled_at - time.monotonic()
-        if seconds > 0:
-            asyncio.get_running_loop().call_later(seconds, self._news.set)
-        else:
+        if seconds <= 0 or self.watch.verdict(now=time.time()) is Verdict.TIMED_OUT:
             self._news.set()
+        elif not self._is_told:
+            self._is_told = True
+            asyncio.get_running_loop().call_later(seconds, self._news.set)
 
     def fail(self, error: BaseException) -> None:
         """End the wait with an error."""
@@ -284,39 +326,50 @@ class _Poller:
 
     def __init__(self, connection: SharedConnection, project_id: str) -> None:
         self.followers: dict[Follower, float] = {}
-        """When each needs a poll."""
+        """When each needs a poll; never while it is in one."""
         self._connection = connection
         self._project_id = project_id
         self._pages: dict[str, float] = {}
         self._pages_at = time.monotonic()
         self._next = math.inf
         self._sooner = asyncio.Event()
+        self._rounds: set[asyncio.Task[None]] = set()
         self._is_closed = False
-        # A thread of its own: a project that answers late delays no other.
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="eeops-poll")
+        # Threads of its own: a project that answers late delays no other.
+        self._executor = ThreadPoolExecutor(_ROUNDS, thread_name_prefix="eeops-poll")
+        self._task = self._begin(self._run())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # A context of its own: that of a trigger would send its log to that trigger's task.
-        self._task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
-        self._task.add_done_callback(self._ended)
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        task.add_done_callback(self._ended)
+        return task
 
     def add(self, follower: Follower) -> None:
-        due = self.followers[follower] = follower.due(time.monotonic())
-        if due < self._next:
-            self._sooner.set()
+        self._set_due(follower, follower.due(time.monotonic()))
 
     def remove(self, follower: Follower) -> None:
         self.followers.pop(follower, None)
 
     def close(self) -> None:
         self._is_closed = True
-        self._task.cancel()
+        for task in (self._task, *self._rounds):
+            task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Let nobody wait for polls that do not come any more."""
+        self._rounds.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("Project %s is not polled any more.", self._project_id, exc_info=error)
+            self._connection.forget(self)
             for follower in self.followers:
                 follower.fail(error)
+
+    def _set_due(self, follower: Follower, due: float) -> None:
+        self.followers[follower] = due
+        if due < self._next:
+            self._sooner.set()
 
     async def _run(self) -> None:
         while not self._is_closed:
@@ -328,66 +381,81 @@ class _Poller:
                     async with asyncio.timeout(min(seconds, _REREAD_SECONDS)):
                         await self._sooner.wait()
                 continue
-            await asyncio.sleep(0)  # whatever is wrong, the event loop has its turn
-            await self._poll()
+            round_ = self._begin(self._poll())
+            self._rounds.add(round_)
+            await asyncio.sleep(0)  # it takes its followers
 
     async def _poll(self) -> None:
-        began = time.monotonic()
-        if began - self._pages_at > _REREAD_SECONDS:  # a listing that was refused may be allowed by now
-            self._pages, self._pages_at = {}, began
+        now = time.monotonic()
+        if now - self._pages_at > _REREAD_SECONDS:  # a listing that was refused may be allowed by now
+            self._pages, self._pages_at = {key: each for key, each in self._pages.items() if each != math.inf}, now
+        # Who is in a poll that goes on still is not in another: a poll counts once, succeeded or failed.
+        is_due = {follower: due <= now for follower, due in self.followers.items() if due != math.inf}
         asked = _Asked(
             {
                 follower: [name for name in follower.watch.pending if project_of(name) == self._project_id]
-                for follower in self.followers
+                for follower in is_due
             }
         )
-        for follower in asked.idle:
+        for follower in is_due:
             self.followers[follower] = math.inf
-        if not asked.names:
-            return
-        seconds = 0.0
+        if asked.names:
+            await self._ask(asked, is_due)
+
+    async def _ask(self, asked: _Asked, is_due: Mapping[Follower, bool]) -> None:
+        client: EarthEngineOperationsClient | None = None
+        began = time.monotonic()
+        loop = asyncio.get_running_loop()
 
         def tell(answers: Mapping[str, Operation | EarthEngineError]) -> None:
             for follower, its_own in asked.take(answers):
                 if follower in self.followers:
-                    # Half of the time at most is spent asking, however many requests a poll takes.
-                    self.followers[follower] = max(follower.due(began), began + 2 * seconds)
-                    follower.learn(its_own)
-
-        try:
-            client = await self._connection.client()
-            plan = plan_requests(asked.names, pages=self._pages)
-            seconds = plan.requests(page_size=PAGE_SIZE, pages=self._pages) / client.requests_per_second
-            await self._observe(client, asked, tell, until=began + _LEAST_POLL_SECONDS + 3 * seconds)
-        except Exception as error:  # noqa: BLE001 - a poll that failed, and counts as one
-            failure = _of_the_poll(error, self._project_id)
-            self._connection.distrust()
-            tell(dict.fromkeys(asked.names, failure))
-
-    async def _observe(
-        self, client: EarthEngineOperationsClient, asked: _Asked, tell: OnAnswers, *, until: float
-    ) -> None:
-        loop = asyncio.get_running_loop()
+                    self._tell(follower, its_own, counts=is_due[follower])
+                    self._set_due(follower, self._due(follower, began, asked, client))
 
         def tell_as_they_come(answers: Mapping[str, Operation | EarthEngineError]) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
                 loop.call_soon_threadsafe(tell, answers)
 
-        observation = await loop.run_in_executor(
-            self._executor,
-            partial(
-                observe,
-                client,
-                asked.names,
-                pages=self._pages,
-                max_concurrency=asked.max_concurrency,
-                until=until,
-                on_answers=tell_as_they_come,  # who waits for an answer that is late keeps no other waiting
-            ),
-        )
-        self._pages.update(observation.pages)
+        try:
+            client = await self._connection.client()
+            began = time.monotonic()
+            observation = await loop.run_in_executor(
+                self._executor,
+                partial(
+                    observe,
+                    client,
+                    asked.names,
+                    pages=self._pages,
+                    max_concurrency=asked.max_concurrency,
+                    on_answers=tell_as_they_come,  # who waits for an answer that is late keeps no other waiting
+                ),
+            )
+        except Exception as error:  # noqa: BLE001 - a poll that failed, and counts as one
+            tell(dict.fromkeys(asked.names, _of_the_poll(error, self._project_id)))
+            return
         if any(isinstance(error, CredentialsError | UnauthenticatedError) for error in observation.errors.values()):
-            self._connection.distrust()
+            self._connection.distrust(client)
+
+    def _tell(self, follower: Follower, answers: Mapping[str, Operation | EarthEngineError], *, counts: bool) -> None:
+        """Tell a follower; of errors only if it was due, as it counts the polls that fail at its own interval."""
+        follower.learn(
+            answers if counts else {name: seen for name, seen in answers.items() if isinstance(seen, Operation)}
+        )
+
+    def _due(
+        self, follower: Follower, began: float, asked: _Asked, client: EarthEngineOperationsClient | None
+    ) -> float:
+        """When a follower needs the next poll."""
+        if follower.watch.verdict(now=time.time()) not in {Verdict.WAITING, Verdict.POLLS_FAILED}:
+            return math.inf
+        if client is None:
+            return max(follower.due(began), time.monotonic() + min(follower.poll_interval, _LEAST_SECONDS))
+        is_refused = self._pages.get(self._project_id) == math.inf
+        requests = len(asked.names) if is_refused else asked.plan(self._pages).requests(PAGE_SIZE, self._pages)
+        # Half of the time at most is spent asking, however many requests a poll takes.
+        rest = 2 * requests / client.requests_per_second
+        return max(follower.due(began), began + rest, time.monotonic() + min(follower.poll_interval, _LEAST_SECONDS))
 
 
 class _Asked:
@@ -397,19 +465,25 @@ class _Asked:
     """
 
     def __init__(self, wanted: Mapping[Follower, Sequence[str]]) -> None:
-        self.idle = [follower for follower, names in wanted.items() if not names]
         self.max_concurrency = max((follower.max_concurrency for follower in wanted), default=1)
         self._answers: dict[Follower, dict[str, Operation | EarthEngineError]] = {follower: {} for follower in wanted}
-        self._left = {follower: len(names) for follower, names in wanted.items()}
+        self._wanted = {follower: len(set(names)) for follower, names in wanted.items()}
         self._who: defaultdict[str, list[Follower]] = defaultdict(list)
         for follower, names in wanted.items():
-            for name in names:
+            for name in dict.fromkeys(names):
                 self._who[name].append(follower)
+        self._plan: Plan | None = None
 
     @property
     def names(self) -> Collection[str]:
         """All operations that are asked for, each once."""
         return self._who.keys()
+
+    def plan(self, pages: Mapping[str, float]) -> Plan:
+        """The requests, as they were planned first."""
+        if self._plan is None:
+            self._plan = plan_requests(self.names, pages=pages)
+        return self._plan
 
     def take(
         self, answers: Mapping[str, Operation | EarthEngineError]
@@ -420,7 +494,7 @@ class _Asked:
                 its_own = self._answers[follower]
                 if name not in its_own:
                     its_own[name] = answer
-                    if len(its_own) == self._left[follower]:
+                    if len(its_own) == self._wanted[follower]:
                         yield follower, its_own
 
 
@@ -428,7 +502,7 @@ def _of_the_poll(error: Exception, project_id: str) -> EarthEngineError:
     """Make of an error one that says nothing of the operations: a connection that cannot be used now may be later."""
     if isinstance(error, CredentialsError):
         return error
-    if isinstance(error, EarthEngineError | AirflowNotFoundException):
+    if isinstance(error, EarthEngineError | AirflowNotFoundException | TimeoutError):
         return CredentialsError(f"the connection cannot be used: {error}", retryable=True)
     log.error("Operations of %s could not be asked for.", project_id, exc_info=error)
     return EarthEngineError(f"an error that was not expected: {type(error).__name__}")

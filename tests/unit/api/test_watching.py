@@ -73,7 +73,7 @@ def test_plan(wanted: tuple[str, ...], pages: dict[str, float], plan: Plan) -> N
     ],
 )
 def test_what_a_plan_costs(wanted: tuple[str, ...], pages: dict[str, float], requests: float) -> None:
-    assert plan_requests(wanted, pages=pages).requests(page_size=500, pages=pages) == requests
+    assert plan_requests(wanted, pages=pages).requests(500, pages) == requests
 
 
 def test_the_message_of_thousands_grows_no_faster_than_they_do() -> None:

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow_provider_eeops.api.polling import observe
 from airflow_provider_eeops.api.watching import Watch
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
-from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsError
+from airflow_provider_eeops.exceptions import CredentialsError, InvalidInputError, InvalidSettingsError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.triggers import sharing
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("connection")
 @pytest.fixture(autouse=True)
 def _settled_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "_SETTLING_SECONDS", 0.02)
+    monkeypatch.setattr(sharing, "_REREAD_LEAST_SECONDS", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -341,19 +342,23 @@ def test_after_refused_credentials_the_connection_is_read_again(
     run(go())
 
 
-def test_a_connection_that_cannot_be_used_for_a_moment_is_a_failed_poll(
-    emulator: Emulator, clock: AdvancingClock, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+def test_while_a_connection_cannot_be_read_again_what_was_read_before_serves(
+    emulator: Emulator,
+    clock: AdvancingClock,
+    set_connection: SetConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(sharing, "_REREAD_SECONDS", 0.1)
     name = emulator.add_operation(run_seconds=SHORT)
 
     async def go() -> None:
-        waiting = trigger(name, poll_failure_limit=1000)
-        waits = asyncio.create_task(payload(waiting))
+        waits = asyncio.create_task(payload(trigger(name, poll_failure_limit=1)))
         await until(lambda: emulator.count("get", name))
         set_connection(requests_per_second="many")
-        await until(lambda: waiting._watch is not None and waiting._watch.failed_polls >= 2)
-        set_connection()
+        await until(lambda: "cannot be read again" in caplog.text)
+        asked = emulator.count("get", name)
+        await until(lambda: emulator.count("get", name) > asked)
         clock.advance(2 * SHORT)
         event = await waits
         assert (event["verdict"], event["report"]["counts"]) == ("settled", {"finished_first": 1})
@@ -479,3 +484,82 @@ def test_a_kill_is_sent_while_the_polls_are_held(emulator: Emulator) -> None:
 
     run(go())
     assert emulator.cancel_requested(name)
+
+
+def test_refused_credentials_of_a_connection_that_cannot_be_read_are_failed_polls(
+    emulator: Emulator, set_connection: SetConnection
+) -> None:
+    name = emulator.add_operation()
+
+    async def go() -> Any:
+        waits = asyncio.create_task(payload(trigger(name, poll_failure_limit=4)))
+        await until(lambda: emulator.count("get", name))
+        emulator.revoke_tokens()
+        emulator.add_fault(Fault("token", status=400, rpc_status="invalid_grant", times=None))
+        set_connection(requests_per_second="many")
+        return await waits
+
+    event = run(go())
+    assert event["verdict"] == "polls_failed"
+    assert "the connection cannot be used: connection extra requests_per_second is 'many'" in event["message"]
+
+
+def test_an_operation_that_is_given_twice_is_one(emulator: Emulator) -> None:
+    name = emulator.add_operation(finished=True)
+    event = run(payload(trigger(name, name)))
+    assert [entry["name"] for entry in event["report"]["operations"]] == [name]
+
+
+def test_a_quota_that_is_spent_is_waited_for_and_is_no_failed_poll(emulator: Emulator) -> None:
+    name = emulator.add_operation(finished=True)
+    emulator.add_fault(Fault("get", status=429, headers={"Retry-After": "2"}))
+    began = time.monotonic()
+    event = run(payload(trigger(name, poll_failure_limit=1)))
+    assert event["verdict"] == "settled"
+    assert time.monotonic() - began >= 2
+    assert emulator.count("get") == 2
+
+
+def test_a_deadline_that_passes_before_airflow_knows_that_it_waits_is_told_at_once(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_SETTLING_SECONDS", 3600)
+    name = emulator.add_operation()
+    assert run(payload(trigger(name, poll_interval=3600, deadline=time.time() - 5)))["verdict"] == "timed_out"
+    assert emulator.count("get") == 1
+
+
+def test_who_asks_rarely_counts_the_polls_that_fail_at_its_own_interval(emulator: Emulator) -> None:
+    names = [emulator.add_operation(), emulator.add_operation()]
+    emulator.add_fault(Fault("get", status=409, times=None))
+
+    async def go() -> None:
+        rare = trigger(names[0], poll_interval=3600, poll_failure_limit=2)
+        waits = asyncio.create_task(payload(rare))
+        await until(followed)
+        assert (await payload(trigger(names[1], poll_failure_limit=5)))["verdict"] == "polls_failed"
+        assert rare._watch is not None
+        assert (waits.done(), rare._watch.failed_polls) == (False, 0)
+        await end(waits)
+
+    run(go())
+
+
+def test_a_listing_is_read_to_its_end_however_long_that_takes(emulator: Emulator) -> None:
+    names = [emulator.add_operation() for _ in range(12)]
+    emulator.page_size_limit = 2
+    emulator.add_fault(Fault("list", seconds=0.2, times=None))
+
+    async def go() -> None:
+        waits = asyncio.create_task(payload(trigger(*names, poll_failure_limit=1)))
+        await until(lambda: emulator.count("list") >= 8)
+        assert not waits.done()
+        await end(waits)
+
+    run(go())
+
+
+@pytest.mark.parametrize("parameters", [{"poll_interval": 0}, {"max_concurrency": 0}])
+def test_a_parameter_out_of_its_range_is_an_error_before_it_waits(parameters: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=next(iter(parameters))):
+        trigger("projects/one/operations/A", **parameters)
