@@ -171,12 +171,15 @@ class Case:
             self.wait("the first poll", lambda: self._polled(1), seconds=_START)
         if self.row.owner in {DEFERRED, OPERATOR_DEFERRED, OWN_DEFERRED}:
             self.wait("the deferral", lambda: self.seen.state == "deferred", seconds=_START)
-            before = 0 if self.row.owner == OWN_DEFERRED else 1  # ours ask once before they defer
-            self.wait("the trigger's first poll", lambda: self._polled(before + 1), seconds=_START)
+            self.wait("the trigger's first poll", self.polled_by_trigger, seconds=_START)
 
     def _all_recorded(self) -> bool:
         text = self._log()
         return all(f"Recorded {name}" in text for name in self.names)
+
+    def polled_by_trigger(self, since: float = 0.0) -> bool:
+        """Whether a trigger has seen the operations; the request may be a listing, for other triggers too."""
+        return self.place.logs.seen_by_trigger(self.row.dag, self.run_id, self.names, since=since)
 
     def _polled(self, times: int) -> bool:
         return all(len(self.place.observer.asked("get", name)) >= times for name in self.names)

@@ -152,7 +152,7 @@ def _polled_again(case: Case, now: float) -> float:
     began = time.time()
     case.wait(
         "polls by the new triggerer",
-        lambda: all(case.place.observer.asked("get", name)[-1] > began for name in case.names),
+        lambda: case.polled_by_trigger(since=began),
         seconds=60,
     )
     _require_running(case)

@@ -40,6 +40,12 @@ class Logs:
         folder = self._root / f"dag_id={dag_id}" / f"run_id={run_id}"
         return any(folder.rglob(f"*.log.trigger.{job}.log"))
 
+    def seen_by_trigger(self, dag_id: str, run_id: str, names: Sequence[str], *, since: float) -> bool:
+        """Whether a trigger has logged the state of each of these operations, in a log that was written since then."""
+        folder = self._root / f"dag_id={dag_id}" / f"run_id={run_id}"
+        texts = [path.read_text(errors="replace") for path in folder.rglob("*.log.trigger.*") if _changed(path) > since]
+        return any(all(f"{name}: " in text for name in names) for text in texts)
+
     def executing_since(self, dag_id: str, run_id: str) -> float | None:
         """When the owner's first try had parsed its DAG file; before 3.3, when it logged for the first time after."""
         log = self._root / f"dag_id={dag_id}" / f"run_id={run_id}" / "task_id=work" / "attempt=1.log"
