@@ -222,8 +222,10 @@ def _watched(kind: str, airflow: AirflowParts, server: ManyOperations, scale: Sc
         delays=tuple(fired[name] - moment for name, moment in in_time.items() if name in fired),
         stored=tuple(stored[name] - moment for name, moment in in_time.items() if name in stored),
         ended=len(in_time),
-        lost=sum(name not in fired or name not in stored for name in in_time),
+        lost=sum(name not in stored for name in in_time),
     )
+    unlogged = sum(name in stored and name not in fired for name in in_time)
+    progress(f"watch: {kind}: of {unlogged} events the trigger's log does not say when it fired")
     progress(f"watch: {kind}: {seen.per_poll:.1f} requests per poll, {seen.cpu:.0f} CPU s, {len(seen.delays)} ended")
     first = [
         f"{each['time'] - since:.0f}"
