@@ -390,28 +390,32 @@ class _Poller:
         if now - self._pages_at > _REREAD_SECONDS:  # a listing that was refused may be allowed by now
             self._pages, self._pages_at = {key: each for key, each in self._pages.items() if each != math.inf}, now
         # Who is in a poll that goes on still is not in another: a poll counts once, succeeded or failed.
-        is_due = {follower: due <= now for follower, due in self.followers.items() if due != math.inf}
+        dues = {follower: due for follower, due in self.followers.items() if due != math.inf}
         asked = _Asked(
             {
                 follower: [name for name in follower.watch.pending if project_of(name) == self._project_id]
-                for follower in is_due
+                for follower in dues
             }
         )
-        for follower in is_due:
+        for follower in dues:
             self.followers[follower] = math.inf
         if asked.names:
-            await self._ask(asked, is_due)
+            await self._ask(asked, dues)
 
-    async def _ask(self, asked: _Asked, is_due: Mapping[Follower, bool]) -> None:
+    async def _ask(self, asked: _Asked, dues: Mapping[Follower, float]) -> None:
         client: EarthEngineOperationsClient | None = None
-        began = time.monotonic()
+        began = asked_at = time.monotonic()
         loop = asyncio.get_running_loop()
 
         def tell(answers: Mapping[str, Operation | EarthEngineError]) -> None:
             for follower, its_own in asked.take(answers):
                 if follower in self.followers:
-                    self._tell(follower, its_own, counts=is_due[follower])
-                    self._set_due(follower, self._due(follower, began, asked, client))
+                    # Errors only if it was due, as it counts failed polls at its own interval; else it stays due.
+                    seen = {name: answer for name, answer in its_own.items() if isinstance(answer, Operation)}
+                    counts = dues[follower] <= asked_at
+                    follower.learn(its_own if counts else seen)
+                    due = self._due(follower, began, asked, client)
+                    self._set_due(follower, due if counts or len(seen) == len(its_own) else min(due, dues[follower]))
 
         def tell_as_they_come(answers: Mapping[str, Operation | EarthEngineError]) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
@@ -436,12 +440,6 @@ class _Poller:
             return
         if any(isinstance(error, CredentialsError | UnauthenticatedError) for error in observation.errors.values()):
             self._connection.distrust(client)
-
-    def _tell(self, follower: Follower, answers: Mapping[str, Operation | EarthEngineError], *, counts: bool) -> None:
-        """Tell a follower; of errors only if it was due, as it counts the polls that fail at its own interval."""
-        follower.learn(
-            answers if counts else {name: seen for name, seen in answers.items() if isinstance(seen, Operation)}
-        )
 
     def _due(
         self, follower: Follower, began: float, asked: _Asked, client: EarthEngineOperationsClient | None

@@ -545,6 +545,16 @@ def test_who_asks_rarely_counts_the_polls_that_fail_at_its_own_interval(emulator
     run(go())
 
 
+def test_who_asks_rarely_is_told_of_its_errors_though_others_ask_more_often(emulator: Emulator) -> None:
+    async def go() -> Any:
+        hasty = asyncio.create_task(payload(trigger(emulator.add_operation(), poll_interval=0.05)))
+        event = await payload(trigger("projects/one/operations/GONE", poll_interval=0.5))
+        await end(hasty)
+        return event
+
+    assert run(go())["report"]["counts"] == {"not_found": 1}
+
+
 def test_a_listing_is_read_to_its_end_however_long_that_takes(emulator: Emulator) -> None:
     names = [emulator.add_operation() for _ in range(12)]
     emulator.page_size_limit = 2
