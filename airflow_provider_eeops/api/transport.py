@@ -17,7 +17,7 @@ import requests
 import requests.adapters
 import urllib3
 import urllib3.exceptions
-from google.auth.transport.requests import AuthorizedSession, Request
+from google.auth.transport.requests import Request
 
 from airflow_provider_eeops import __version__
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
@@ -116,10 +116,8 @@ class Transport:
         self._token_failure: CredentialsError | None = None
         self._token_failed_at = 0.0
         self._token_session = requests.Session()
-        # A refused token is refreshed here, once and under a lock, not by every thread on its own.
-        self._session = AuthorizedSession(
-            credentials, refresh_status_codes=(), auth_request=Request(self._token_session)
-        )
+        # Not google-auth's AuthorizedSession: it sends the token elsewhere too, to ask in which regions it may be used.
+        self._session = requests.Session()
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
         for session in (self._session, self._token_session):
             session.auth = _keep_headers
@@ -283,21 +281,22 @@ class Transport:
         return urllib3.Timeout(total=remaining, connect=budget.connect_timeout, read=budget.read_timeout)
 
     def _send(self, call: _Call, token: str | None, budget: Budget, until: float) -> dict[str, Any]:
-        content_type = {} if call.body is None else {"Content-Type": "application/json"}
+        headers = {"Accept": "application/json"}
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        self.credentials.apply(headers, token=token)
         try:
             with self._session.request(
                 call.method,
                 f"{self._base_url}/{call.path}",
                 params=call.params,
                 data=call.body,
-                headers={"Accept": "application/json", **content_type},
+                headers=headers,
                 timeout=self._timeouts(budget, until),
                 stream=True,
                 **self._route(),
             ) as response:
                 content = b"".join(self._read(response, _LARGEST_ANSWER if response.ok else _LARGEST_ERROR, until))
-        except google.auth.exceptions.GoogleAuthError as error:  # the session renews a token that expires just now
-            raise self._no_token(error) from None
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise ConnectionFailedError(f"{call} at {self._base_url}: no answer ({_reason(error)}).") from None
         if token:  # a proxy's page may repeat the request

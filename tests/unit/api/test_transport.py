@@ -287,12 +287,15 @@ def test_no_token_server(client: EarthEngineOperationsClient, emulator: Emulator
     assert emulator.count("token") == 4
 
 
-def test_a_token_that_expires_between_two_looks_at_it(connected: Connect, emulator: Emulator) -> None:
+def test_a_token_that_expires_at_once_serves_one_call(connected: Connect, emulator: Emulator) -> None:
     name = emulator.add_operation("SHORT")
     short = b'{"access_token": "%s", "expires_in": 1}' % emulator.issue_token("robot").encode()
     emulator.add_fault(Fault("token", body=short))
     emulator.add_fault(Fault("token", status=400, rpc_status="invalid_grant", times=None))
-    error = caught(connected(), name)
+    client = connected()
+    assert client.get_operation(name).name == name
+    assert emulator.count("token") == 1
+    error = caught(client, name)
     assert isinstance(error, CredentialsError)
     assert "invalid_grant" in str(error)
     assert emulator.count("token") == 2
