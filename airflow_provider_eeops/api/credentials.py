@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import google.auth
 import google.auth.credentials
 import google.auth.exceptions
+import requests
 from google.auth import (
     aws,
     external_account_authorized_user,
@@ -17,16 +20,22 @@ from google.auth import (
     impersonated_credentials,
     pluggable,
 )
+from google.auth.transport.requests import Request
 from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 
-from airflow_provider_eeops.api.settings import Settings, shown_path
+from airflow_provider_eeops.api.settings import Settings, is_loopback, shown_path
 from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsError
 
 __all__ = ["Identity", "load_credentials", "principal"]
 
 # What google-auth raises over a file or a field that is not what it expects, besides its own errors.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OSError)
+
+# Fields of a configuration that name where a key's signature, a refresh token or a subject token is sent.
+_TOKEN_SERVERS = ("token_uri", "token_url", "token_info_url", "service_account_impersonation_url")
+_GOOGLE = "googleapis.com"
+_FORMERLY_GOOGLE = "accounts.google.com"  # the token_uri of keys made before 2018
 
 
 class Identity(NamedTuple):
@@ -82,7 +91,11 @@ def _source(settings: Settings) -> Identity:
     if settings.credential_config_file is not None:
         return _from_info(settings.credential_config_file, settings, "credential_config_file")
     try:
-        return Identity(*google.auth.default(scopes=settings.scope))
+        with requests.Session() as session:
+            # Scopes would have it send a token of a federation to find the project: not if that is known.
+            scopes = None if settings.project else settings.scope
+            credentials, project_id = google.auth.default(scopes=scopes, request=_Asking(session))
+        return Identity(google.auth.credentials.with_scopes_if_required(credentials, settings.scope), project_id)
     except (google.auth.exceptions.GoogleAuthError, *_UNREADABLE) as error:
         raise CredentialsError(
             f"no Application Default Credentials ({type(error).__name__}): set key_path, keyfile_dict or"
@@ -111,6 +124,7 @@ def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identi
     kind = info["type"] if isinstance(info.get("type"), str) else None
     data = dict(info)
     scopes = settings.scope
+    _check_addresses(info, settings, name)
     try:
         match kind:
             case "service_account":
@@ -142,6 +156,52 @@ def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identi
             " download it again and paste it whole"
         ) from None
     return Identity(credentials, data.get("project_id") or data.get("quota_project_id"))
+
+
+def _check_addresses(info: Mapping[str, Any], settings: Settings, name: str) -> None:
+    """Refuse a configuration that has secrets sent elsewhere than to Google; google-auth sends them anywhere.
+
+    Google signs no address in a key or a configuration, and asks who takes one from others to check it:
+    https://cloud.google.com/docs/authentication/external/externally-sourced-credentials.
+    """
+    universe = info.get("universe_domain", _GOOGLE)
+    if universe != _GOOGLE:  # it becomes a part of addresses
+        raise InvalidSettingsError(
+            f"connection extra {name} has the universe_domain {universe!r:.60}: Earth Engine is in {_GOOGLE} alone"
+        )
+    for field in _TOKEN_SERVERS:
+        address = info.get(field)
+        if address is not None and not _is_token_server(address, here=settings.is_loopback):
+            raise InvalidSettingsError(
+                f"connection extra {name} has a {field} that is not Google's: it must begin with https:// and a host"
+                f" in {_GOOGLE}, or be on this machine if base_url is; nothing was sent"
+            )
+
+
+def _is_token_server(address: Any, *, here: bool) -> bool:
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port
+    except (ValueError, AttributeError, TypeError):
+        return False
+    # As parsers differ about what is left, an address that another could read in another way is none.
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        return False
+    if here and is_loopback(host):
+        return True
+    return (
+        parts.scheme == "https" and port in {None, 443} and (host == _FORMERLY_GOOGLE or host.endswith(f".{_GOOGLE}"))
+    )
+
+
+_ADDRESS = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?(?:/[A-Za-z0-9_.~:@%/-]*)?", re.ASCII)
+
+
+class _Asking(Request):
+    """Asks what Application Default Credentials must ask to be found; not from where an answer points to."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs, allow_redirects=False)  # type: ignore[no-untyped-call]
 
 
 def _external_account(info: Mapping[str, Any]) -> Any:

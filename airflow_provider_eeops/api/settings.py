@@ -19,7 +19,16 @@ from airflow_provider_eeops.api.names import check_project_id
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, InvalidSettingsError
 
-__all__ = ["API_VERSIONS", "DEFAULT_BASE_URL", "DEFAULT_SCOPES", "FIELDS", "ConnectionField", "Settings", "shown_path"]
+__all__ = [
+    "API_VERSIONS",
+    "DEFAULT_BASE_URL",
+    "DEFAULT_SCOPES",
+    "FIELDS",
+    "ConnectionField",
+    "Settings",
+    "is_loopback",
+    "shown_path",
+]
 
 API_VERSIONS = ("v1alpha", "v1beta", "v1")
 DEFAULT_BASE_URL = "https://earthengine.googleapis.com"
@@ -181,7 +190,10 @@ class Settings:
     """Names of extras that nothing here reads."""
 
     def __post_init__(self) -> None:
-        """Check what no single field can."""
+        """Check what no single field can, and where a token may go, whoever made this."""
+        object.__setattr__(self, "base_url", _read_base_url("base_url", self.base_url))
+        if isinstance(self.allowed_projects, str):  # of which every part of a name would be one
+            object.__setattr__(self, "allowed_projects", _read_projects("allowed_projects", self.allowed_projects))
         identities = [
             name
             for name in ("key_path", "keyfile_dict", "credential_config_file", "is_anonymous")
@@ -206,7 +218,7 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         """Whether the API is on this machine."""
-        return _is_loopback(urlsplit(self.base_url).hostname)
+        return is_loopback(urlsplit(self.base_url).hostname)
 
     @property
     def budget(self) -> Budget:
@@ -445,22 +457,24 @@ def _read_api_version(name: str, value: Any) -> str:
 
 
 def _read_base_url(name: str, value: Any) -> str:
-    url = _read_text(name, value).rstrip("/")
+    text = _read_text(name, value).rstrip("/")
     try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        host, parts = None, urlsplit("")
-    if not host or parts.scheme not in {"http", "https"}:
+        host, port, parts = None, None, urlsplit("")
+    if not host or port == 0 or parts.scheme not in {"http", "https"}:
         raise InvalidSettingsError(
             f"connection extra {name} is not the address of an API: give scheme and host, such as {DEFAULT_BASE_URL}"
         )
-    if parts.path or parts.query or parts.fragment or not _HOST.fullmatch(parts.netloc):
+    # Put together again: a parser passes over what another takes for a part of the host, such as a tab.
+    url = f"{parts.scheme}://{parts.netloc.lower()}"
+    if url != text.lower() or not _HOST.fullmatch(parts.netloc):
         raise InvalidSettingsError(
             f"connection extra {name} must be scheme and host alone, such as {DEFAULT_BASE_URL}: no user, path,"
             " query or fragment"
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise InvalidSettingsError(
             f"connection extra {name} is {url}: a token goes over plain http to this machine only; use https"
         )
@@ -470,7 +484,11 @@ def _read_base_url(name: str, value: Any) -> str:
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?", re.ASCII)
 
 
-def _is_loopback(host: str | None) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine.
+
+    :param host: a name or an address.
+    """
     if host == "localhost":
         return True
     try:

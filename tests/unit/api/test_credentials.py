@@ -58,7 +58,7 @@ def test_a_service_account_from_a_file(
     path.write_text(json.dumps(server.service_account_info(ROBOT)))
     connected(keyfile_dict=None, key_path=str(path)).get_operation(name)
     assert asked_by(emulator) == ROBOT
-    identity = load_credentials(Settings(key_path=str(path)))
+    identity = load_credentials(Settings(key_path=str(path), base_url=server.base_url))
     assert identity.project_id == "one"
     assert principal(identity.credentials) == ROBOT
 
@@ -82,11 +82,12 @@ def test_a_user(connected: Connect, emulator: Emulator, server: EmulatorServer, 
 
 def test_a_users_refresh_token_goes_to_google_only(server: EmulatorServer) -> None:
     info = server.authorized_user_info()
-    credentials: Any = load_credentials(Settings(credential_config_file=info)).credentials
-    assert credentials.token_uri == "https://oauth2.googleapis.com/token"
+    with pytest.raises(InvalidSettingsError, match="has a token_uri that is not Google's"):
+        load_credentials(Settings(credential_config_file=info))
     del info["token_uri"]
-    loopback: Any = load_credentials(Settings(credential_config_file=info, base_url=server.base_url)).credentials
-    assert loopback.token_uri == "https://oauth2.googleapis.com/token"
+    for base_url in ("https://earthengine.googleapis.com", server.base_url):
+        credentials: Any = load_credentials(Settings(credential_config_file=info, base_url=base_url)).credentials
+        assert credentials.token_uri == "https://oauth2.googleapis.com/token"
 
 
 def federation(emulator: Emulator, server: EmulatorServer, folder: Path, **more: Any) -> dict[str, Any]:
@@ -147,7 +148,8 @@ def test_kinds_of_external_accounts(
     emulator: Emulator, server: EmulatorServer, tmp_path: Path, changes: dict[str, Any], cls: type[Any]
 ) -> None:
     config = {**federation(emulator, server, tmp_path), **changes}
-    assert type(load_credentials(Settings(credential_config_file=config)).credentials) is cls
+    settings = Settings(credential_config_file=config, base_url=server.base_url)
+    assert type(load_credentials(settings).credentials) is cls
 
 
 def test_an_external_accounts_user(server: EmulatorServer) -> None:
@@ -160,7 +162,7 @@ def test_an_external_accounts_user(server: EmulatorServer) -> None:
         "client_secret": "s",
         "quota_project_id": "payer",
     }
-    identity = load_credentials(Settings(credential_config_file=config))
+    identity = load_credentials(Settings(credential_config_file=config, base_url=server.base_url))
     assert type(identity.credentials) is external_account_authorized_user.Credentials
     assert identity.project_id == "payer"
 
@@ -179,7 +181,8 @@ def test_an_impersonation_chain(connected: Connect, emulator: Emulator, name: st
 
 
 def test_impersonation_asks_google_if_the_api_is_googles(server: EmulatorServer) -> None:
-    settings = Settings(keyfile_dict=server.service_account_info(), impersonation_chain=(ROBOT,))
+    key = {**server.service_account_info(), "token_uri": "https://oauth2.googleapis.com/token"}
+    settings = Settings(keyfile_dict=key, impersonation_chain=(ROBOT,))
     credentials: Any = load_credentials(settings).credentials
     assert credentials._iam_endpoint_override is None
     assert principal(credentials) == ROBOT
@@ -272,7 +275,7 @@ def test_nowhere_any_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_broken_key_is_not_quoted(server: EmulatorServer, changes: dict[str, Any]) -> None:
     info = {key: value for key, value in {**server.service_account_info(), **changes}.items() if value is not None}
     with pytest.raises(InvalidSettingsError) as caught:
-        load_credentials(Settings(keyfile_dict=info))
+        load_credentials(Settings(keyfile_dict=info, base_url=server.base_url))
     text = str(caught.value)
     assert text.startswith("connection extra keyfile_dict is not a usable service_account configuration (")
     assert text.endswith("): download it again and paste it whole")
