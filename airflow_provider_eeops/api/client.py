@@ -5,12 +5,13 @@ See https://developers.google.com/earth-engine/reference/rest/v1alpha/projects.o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
-from airflow_provider_eeops.api.models import Operation
+from airflow_provider_eeops.api.models import Operation, counted
 from airflow_provider_eeops.api.names import (
     check_operation_name,
     check_project_allowed,
@@ -23,6 +24,8 @@ from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.exceptions import UnexpectedAnswerError
 
 __all__ = ["PAGE_SIZE", "EarthEngineOperationsClient", "connect"]
+
+log = logging.getLogger(__name__)
 
 PAGE_SIZE = 500
 """Operations a page; what Google's own clients ask for."""
@@ -83,8 +86,11 @@ class EarthEngineOperationsClient:
     def __exit__(self, *_exc_info: object) -> None:
         self.close()
 
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a client holds connections and a token, and is not copied: copy the hook, or connect again")
+
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Calls under way end by themselves; a later one opens new connections."""
         self._transport.close()
 
     @property
@@ -174,11 +180,7 @@ class EarthEngineOperationsClient:
         for _ in range(_MOST_PAGES):
             answer = self._transport.request("GET", path, budget=self._budget, params=params)
             found = answer.get("operations")
-            yield [
-                Operation.from_payload(item)
-                for item in (found if isinstance(found, list) else [])
-                if isinstance(item, dict) and isinstance(item.get("name"), str)
-            ]
+            yield _listed(found if isinstance(found, list) else [], project_id)
             token = answer.get("nextPageToken")
             if not isinstance(token, str) or not token:
                 return
@@ -194,6 +196,28 @@ class EarthEngineOperationsClient:
         check_project_allowed(project_of(check_operation_name(name)), self._allowed_projects, name)
         path = f"{self._api_version}/{name}" + (f":{verb}" if verb else "")
         return self._transport.request(method, path, budget=self._budget, operation_name=name, body=body)
+
+
+def _listed(items: list[Any], project_id: str) -> list[Operation]:
+    """Read a page. Its operations get the name under which they were asked for: what is done next is done there."""
+    operations, others = [], 0
+    for item in items:
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            continue
+        parent, _, operation_id = item["name"].partition("/operations/")
+        listed_in = parent.removeprefix("projects/")
+        # A listing may name the project by its number.
+        if listed_in == project_id or _is_number(listed_in) or _is_number(project_id):
+            operations.append(Operation.from_payload(item, name=f"projects/{project_id}/operations/{operation_id}"))
+        else:
+            others += 1
+    if others:
+        log.warning("The listing of project %s names %s of another: passed over.", project_id, counted(others))
+    return operations
+
+
+def _is_number(project_id: str) -> bool:
+    return project_id.isascii() and project_id.isdecimal()
 
 
 def connect(
