@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from weakref import WeakValueDictionary
 
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
+from airflow_provider_eeops.api.forking import renew_when_forked
 
 __all__ = ["Pace", "shared_pace", "shortfall"]
 
@@ -42,6 +43,11 @@ class Pace:
         self._held_until = self._next
         self._share = 1.0
         self._slowed_at = self._next
+        renew_when_forked(self)
+
+    def renew(self) -> None:
+        """Have a lock of its own in a forked process."""
+        self._lock = threading.Lock()
 
     def wait(self, *, patience: float = math.inf, until: float | None = None) -> bool:
         """Wait for the next free slot and take it; return whether there was one in time.
@@ -115,7 +121,7 @@ def shared_pace(requests_per_second: float, *whose: Hashable, clock: Clock = SYS
 
 
 def _forget() -> None:
-    """Start anew in a forked process: a lock may be held by a thread that it does not have."""
+    """Start anew in a forked process, as what :mod:`.forking` renews does."""
     global _shared, _shared_lock  # noqa: PLW0603 - there is one of each in a process
     _shared = WeakValueDictionary()
     _shared_lock = threading.Lock()

@@ -5,10 +5,13 @@ Loaded on first use, so that parsing a DAG file loads neither google.auth nor re
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
 
 import google.auth.credentials
@@ -16,12 +19,14 @@ import google.auth.exceptions
 import requests
 import requests.adapters
 import urllib3
+import urllib3.connection
 import urllib3.exceptions
 from google.auth.transport.requests import Request
 
 from airflow_provider_eeops import __version__
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_eeops.api.credentials import principal
+from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.retrying import Budget, retry_after_seconds, wait_before_retry
 from airflow_provider_eeops.exceptions import (
@@ -115,17 +120,31 @@ class Transport:
         self._token_failures = 0
         self._token_failure: CredentialsError | None = None
         self._token_failed_at = 0.0
-        self._token_session = requests.Session()
+        self._pool_size = pool_size
+        self._open_sessions()
+        renew_when_forked(self)
+
+    def _open_sessions(self) -> None:
         # Not google-auth's AuthorizedSession: it sends the token elsewhere too, to ask in which regions it may be used.
-        self._session = requests.Session()
+        self._session = self._made_session()
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
-        for session in (self._session, self._token_session):
-            session.auth = _keep_headers
-            adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=pool_size)
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-        # Plain http goes to this machine; the environment's HTTP_PROXY would read the token.
-        self._session.trust_env = not base_url.startswith("http://")
+        self._session.mount("http://", _LoopbackAdapter(pool_connections=1, pool_maxsize=self._pool_size))
+        self._token_session = self._made_session()
+
+    def _made_session(self) -> requests.Session:
+        session = requests.Session()
+        session.auth = _keep_headers
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # what one answer sets, no request sends
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=self._pool_size))
+        return session
+
+    def renew(self) -> None:
+        """Open connections of its own in a forked process: on a shared one, each would read the other's answers."""
+        # Kept, and not closed: to close a pool takes a lock, which a thread of the parent may have held.
+        _of_parents.append((self._session, self._token_session))
+        self._token_lock = threading.Lock()
+        self._open_sessions()
 
     @property
     def requests_per_second(self) -> float:
@@ -242,10 +261,10 @@ class Transport:
         return not failure.retryable and self._clock.monotonic() - self._token_failed_at < _REFUSAL_HOLDS
 
     def _refresh(self, budget: Budget, until: float) -> None:
-        def request(*args: Any, **kwargs: Any) -> Any:
+        def request(url: str, *args: Any, **kwargs: Any) -> Any:
             # google-auth may send more than one; each has what is left.
-            kwargs |= {"timeout": self._timeouts(budget, until), **self._route()}
-            return Request(self._token_session)(*args, **kwargs)
+            kwargs |= {"timeout": self._timeouts(budget, until), **self._route(url)}
+            return Request(self._token_session)(url, *args, **kwargs)
 
         try:
             self.credentials.refresh(request)
@@ -267,10 +286,12 @@ class Transport:
             f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}", retryable=broken or bool(error.retryable)
         )
 
-    def _route(self) -> dict[str, Any]:
+    def _route(self, url: str) -> dict[str, Any]:
         """Give each request its route: the environment's proxies and certificates win over those of a session."""
         route: dict[str, Any] = {"allow_redirects": False}
-        if self._proxies:
+        if url.startswith("http://"):  # to this machine, or its cloud's metadata server: a proxy could read it
+            route["proxies"] = dict.fromkeys(("http", "all"))
+        elif self._proxies:
             route["proxies"] = dict(self._proxies)  # requests adds to it
         if self._ca_bundle:
             route["verify"] = self._ca_bundle
@@ -285,16 +306,17 @@ class Transport:
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         self.credentials.apply(headers, token=token)
+        url = f"{self._base_url}/{call.path}"
         try:
             with self._session.request(
                 call.method,
-                f"{self._base_url}/{call.path}",
+                url,
                 params=call.params,
                 data=call.body,
                 headers=headers,
-                timeout=self._timeouts(budget, until),
+                timeout=self._timeouts(budget, until),  # type: ignore[arg-type] # requests takes urllib3's too
                 stream=True,
-                **self._route(),
+                **self._route(url),
             ) as response:
                 content = b"".join(self._read(response, _LARGEST_ANSWER if response.ok else _LARGEST_ERROR, until))
         except (OSError, urllib3.exceptions.HTTPError) as error:
@@ -370,6 +392,30 @@ _STATUS_BY_HTTP: Mapping[int, str] = {
 def _again(error: CredentialsError) -> CredentialsError:
     """Copy an error: one that several threads raise would gather all their tracebacks."""
     return CredentialsError(str(error), retryable=error.retryable)
+
+
+_of_parents: list[tuple[requests.Session, requests.Session]] = []
+
+
+class _LoopbackConnection(urllib3.connection.HTTPConnection):
+    """Sends nothing in clear to another machine, whatever address ``localhost`` has."""
+
+    def connect(self) -> None:
+        super().connect()
+        address = ipaddress.ip_address(self.sock.getpeername()[0])
+        if not address.is_loopback:
+            self.close()
+            raise OSError(errno.EACCES, f"{self.host} is {address}, not this machine")
+
+
+class _LoopbackPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _LoopbackConnection
+
+
+class _LoopbackAdapter(requests.adapters.HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _LoopbackPool}
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_eeops.api.cancelling import cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
+from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.names import ParsedNames, check_project_id, parse_operation_names
 from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from airflow_provider_eeops.api.selecting import OperationSelector, Selection
 
 __all__ = ["EarthEngineOperationsHook"]
+
+_OF_THIS_PROCESS = frozenset({"_lock", "_settings", "_without_connection", "_identity", "_client", "_log"})
 
 # No operation has this id: asked to cancel it, the API answers by permission alone.
 _PROBE_ID = "EEOPSCONNECTIONTEST00000"
@@ -74,11 +77,27 @@ class EarthEngineOperationsHook(BaseHook):
         self.earthengine_conn_id = earthengine_conn_id
         self._project_id = project_id
         self._impersonation_chain = impersonation_chain
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.RLock()
         self._settings: Settings | None = None
         self._without_connection = False
         self._identity: Identity | None = None
         self._client: EarthEngineOperationsClient | None = None
+        renew_when_forked(self)
+
+    def renew(self) -> None:
+        """Have a lock of its own in a forked process; the client has its own connections there."""
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle what it was made with: a copy reads the connection itself, and holds nothing secret."""
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_PROCESS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
 
     def __enter__(self) -> Self:
         return self
@@ -320,6 +339,8 @@ class EarthEngineOperationsHook(BaseHook):
             return self._test_connection()
         except (EarthEngineError, AirflowNotFoundException) as error:
             return False, str(error)
+        finally:
+            self.close()  # Airflow's form drops the hook after it
 
     def _test_connection(self) -> tuple[bool, str]:
         from airflow_provider_eeops.api.credentials import principal
