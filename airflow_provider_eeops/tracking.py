@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -324,6 +325,7 @@ def track_operations(
     :raises RuntimeError: no task is running here.
     """
     context = _running_context()
+    process = os.getpid()  # one forked in the block leaves it too, with operations that are not its own
     with EarthEngineOperationsHook(
         earthengine_conn_id, project_id=project_id, impersonation_chain=impersonation_chain
     ) as hook:
@@ -337,12 +339,12 @@ def track_operations(
                 tracker.cancel_leftovers()
                 yield tracker
             tracker.check_not_killed()
-            if tracker.names:
+            if tracker.names and os.getpid() == process:
                 tracker.hand_on()
         except PAUSES:
             raise
         except BaseException as error:  # AirflowTaskTimeout is no Exception
-            if tracker.owns_any:
+            if tracker.owns_any and os.getpid() == process:
                 try:
                     tracker.cancel(because=f"{type(error).__name__} left the block.")
                 except Exception:  # it must not hide why the task died
