@@ -88,8 +88,9 @@ class EarthEngineOperationsHook(BaseHook):
         renew_when_forked(self)
 
     def renew(self) -> None:
-        """Have a lock of its own in a forked process; the client has its own connections there."""
+        """Have a lock, credentials and a client of its own in a forked process: a key that signs has a lock too."""
         self._lock = threading.RLock()
+        self._identity = self._client = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle what it was made with: a copy reads the connection itself, and holds nothing secret."""
