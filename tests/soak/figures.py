@@ -92,6 +92,7 @@ def _setting(run: Run, server: SoakServer) -> list[Row]:
         _row("requests refused with 401", refused, at_least(refused, 1)),
         _row("times the emulator was away", len(server.outages), at_least(len(server.outages), 2)),
         _row("seconds it was", sum(end - start for start, end in server.outages)),
+        _row("seconds that the triggers' event loop stood still at most", run.blocked),
     ]
 
 

@@ -99,7 +99,7 @@ class Schedule:
     @property
     def drained(self) -> float:
         """When the last operation has ended."""
-        return self.seconds + 30
+        return self.seconds + 20
 
 
 def operation(random: Random, *, left: float, is_under_way: bool = False) -> PlannedOperation:

@@ -16,7 +16,7 @@ from tests.soak import __main__ as command
 from tests.soak import plan
 from tests.soak.emulating import SoakEmulator, SoakServer, email
 from tests.soak.judging import Sample, Seen, Truth, cancel_errors, flatness, judge
-from tests.soak.logs import leaks, secrets_of, trigger_logs
+from tests.soak.logs import leaks, longest_block, secrets_of, trigger_logs
 from tests.soak.plan import End, PlannedWait, Schedule
 
 ONE, TWO = "projects/soak-one/operations/ONE", "projects/soak-one/operations/TWO"
@@ -184,6 +184,15 @@ def test_the_logs_tell_when_a_trigger_started_and_fired(tmp_path: Path) -> None:
     triggerer.write_text(json.dumps({**lines[0], "map_index": 4}) + '\n{"event": "heartbeat"}\n' + json.dumps(lines[2]))
     found = trigger_logs([own, triggerer])
     assert {index: (log.started, log.fired) for index, log in found.items()} == {3: (10.0, [30.0]), 4: (10.0, [])}
+
+
+def test_the_longest_block_is_told() -> None:
+    assert longest_block("") == 0.0
+    lines = [
+        "Triggerer's async thread was blocked for 0.26 seconds, x",
+        "async thread was blocked for 21.89 seconds, y",
+    ]
+    assert longest_block("\n".join(lines)) == 21.89
 
 
 def test_a_credential_in_a_file_is_found_and_not_told(tmp_path: Path) -> None:
