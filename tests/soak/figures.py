@@ -21,7 +21,7 @@ _RATIO = 1.1
 """What memory may be in the last third, of what it was in the first."""
 _MORE = 8
 """What there may be more of anything that is counted."""
-_LATE_SECONDS = 30.0
+_LATE_SECONDS = 60.0
 """How late an event may be beyond its interval: a request that failed is sent again, and a poll that was answered late
 is not begun anew."""
 _LEAST_FAULTS = 0.03
