@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark docs
-.PHONY: format constraints clean
+.PHONY: soak format constraints clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,9 @@ test-distributed: setup ## Two triggerers and two Celery workers on PostgreSQL a
 benchmark: setup ## Measure against the emulator, write docs/benchmarks.md; half an hour; 1 if a figure is missed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --editable '.[emulator]' --group benchmark
 	$(BIN)/python -m tests.benchmarks $(BENCHMARK)
+
+soak: setup ## Soak one triggerer in 500 operations that come and go, with faults; 10 minutes; 1 if a figure is missed
+	$(BIN)/python -m tests.soak $(SOAK)
 
 check: lint types unit ## The fast inner loop
 

@@ -163,7 +163,8 @@ class EarthEngineOperationsTrigger(BaseTrigger):
                 while True:
                     changed = await follower.news()
                     if changed is not None:
-                        log_poll(self.log, watch, changed)
+                        # In a thread: while a triggerer sends triggers it takes no log, and waits until they are read.
+                        await asyncio.to_thread(log_poll, self.log, watch, changed)
                     verdict = watch.verdict(now=time.time())
                     if verdict is not Verdict.WAITING:
                         return verdict

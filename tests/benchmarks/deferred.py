@@ -12,23 +12,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow._shared.timezones import timezone
-from airflow.models.dag_version import DagVersion
-from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
-from airflow.utils.state import DagRunState, TaskInstanceState
-from airflow.utils.types import DagRunTriggeredByType, DagRunType
+from airflow.utils.state import TaskInstanceState
 from sqlalchemy import delete, func, select
 
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.benchmarks.peer_trigger import OneGetEachTrigger
+from tests.support.deferral import add_deferred, start_run
 
 __all__ = ["main"]
 
 DAG_ID = "benchmark"
-TASK_ID = "wait"
 
 
 def _trigger(kind: str, name: str, conn_id: str, interval: float) -> Any:
@@ -39,35 +36,10 @@ def _trigger(kind: str, name: str, conn_id: str, interval: float) -> Any:
 
 def _add(given: Mapping[str, Any]) -> int:
     """Put one deferred instance and its trigger there for each operation, in their order."""
-    now = timezone.utcnow()
-    with create_session() as session:
-        dag = DBDagBag().get_latest_version_of_dag(DAG_ID, session=session)
-        version = DagVersion.get_latest_version(DAG_ID, session=session)
-        assert dag is not None
-        assert version is not None
-        run = DagRun(
-            dag_id=DAG_ID,
-            run_id=f"{given['kind']}-{now.isoformat()}",
-            run_after=now,
-            run_type=DagRunType.MANUAL,
-            triggered_by=DagRunTriggeredByType.TEST,
-            state=DagRunState.RUNNING,
-        )
-        run.created_dag_version_id = version.id
-        session.add(run)
-        session.flush()
-        task = dag.get_task(TASK_ID)
-        for number, name in enumerate(given["names"]):
-            trigger = Trigger.from_object(_trigger(given["kind"], name, given["conn_id"], given["interval"]))
-            instance = TaskInstance(
-                task, version.id, run_id=run.run_id, state=TaskInstanceState.DEFERRED, map_index=number
-            )
-            instance.try_number = 1
-            instance.start_date = now
-            instance.next_method = "resume"
-            instance.trigger = trigger
-            session.add(instance)
-    return len(given["names"])
+    run_id = f"{given['kind']}-{timezone.utcnow().isoformat()}"
+    start_run(DAG_ID, run_id)
+    triggers = (_trigger(given["kind"], name, given["conn_id"], given["interval"]) for name in given["names"])
+    return add_deferred(DAG_ID, run_id, enumerate(triggers))
 
 
 def _state(_: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tests.benchmarks.emulating import LATENCY, ManyOperations, emulating
 from tests.benchmarks.measuring import MIB, json_of, progress, tree
 from tests.benchmarks.results import Part, Row, Target, at_most, number, percentile, requests_per_poll
 from tests.support.airflow_parts import TRIGGERER, AirflowParts
+from tests.support.deferred_dag import write_dag
 from tests.support.processes import ProcessGroup
 
 __all__ = ["watch"]
@@ -34,15 +35,6 @@ _ENDING_SHARE = 0.1
 _MOST_REQUESTS = 8
 _THREADS = min(32, (os.cpu_count() or 1) + 4)
 """Of asyncio's default executor."""
-
-_DAG = """
-from airflow.sdk import DAG
-from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
-
-with DAG("benchmark"):
-    EarthEngineOperationsSensor.partial(task_id="wait", deferrable=True).expand(operations=[["ONE"], ["TWO"]])
-"""
-"""The DAG that the instances are of: one mapped sensor."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +71,7 @@ def watch(scale: Scale) -> Part:
     """Let one triggerer watch with each kind of trigger, one after the other."""
     count = scale.operations
     dags = scale.folder / "dags"
-    dags.mkdir()
-    (dags / "benchmark.py").write_text(_DAG)
+    write_dag(dags, "benchmark")
     with emulating(scale.folder / "watch") as server, _airflow(scale, server) as airflow:
         ours, peers = (_watched(kind, airflow, server, scale) for kind in ("ours", "peers"))
     slowest = max(ours.delays, default=float("inf"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -115,6 +116,28 @@ def test_http_runs_off_the_event_loop(emulator: Emulator) -> None:
         return ticks
 
     assert asyncio.run(run()) > 10, "the loop went on while the answer was awaited"
+
+
+def test_a_log_that_nobody_takes_does_not_stop_the_event_loop(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, in_time = threading.Event(), []
+    log_poll = create_autospec(module.log_poll, side_effect=lambda *_: in_time.append(taken.wait(10)))
+    monkeypatch.setattr(module, "log_poll", log_poll)
+    name = emulator.add_operation(finished=True)
+
+    async def take() -> None:
+        while not log_poll.called:
+            await asyncio.sleep(0.01)
+        taken.set()
+
+    async def run() -> None:
+        taking = asyncio.create_task(take())
+        assert [event.payload["verdict"] async for event in trigger(name).run()] == ["settled"]
+        await taking
+
+    asyncio.run(run())
+    assert in_time == [True]
 
 
 @pytest.mark.usefixtures("run")
