@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["PERMISSIONS", "SCOPES", "Call", "Denial", "explain"]
+__all__ = ["PERMISSIONS", "SCOPES", "Call", "Denial", "explain", "explain_token"]
 
 Call = Literal["cancel", "delete", "get", "list", "wait"]
 
@@ -26,6 +26,7 @@ PERMISSIONS: Mapping[Call, str] = {
 SCOPES = ("https://www.googleapis.com/auth/earthengine", "https://www.googleapis.com/auth/cloud-platform")
 """Either will do for every call."""
 
+_IMPERSONATE = "iam.serviceAccounts.getAccessToken"
 _USE = "serviceusage.services.use"
 _NONE_MISSING = "no permission is missing"
 
@@ -151,6 +152,16 @@ def explain(call: Call, message: str, details: Sequence[Any]) -> Denial:
             groups = found.groupdict()
             return words(_Said(call, groups.get("project"), groups.get("permission")))
     return _not_said(_Said(call, None, None))
+
+
+def explain_token(answer: str) -> str | None:
+    """Say what a refused token lacks, if the answer says that.
+
+    :param answer: what the server of the token answered.
+    """
+    if _IMPERSONATE in answer:
+        return f"whoever impersonates it lacks {_IMPERSONATE} on it (roles/iam.serviceAccountTokenCreator)"
+    return None
 
 
 def _error_infos(details: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_eeops.api.cancelling import cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
-from airflow_provider_eeops.api.denials import PERMISSIONS, SCOPES, Call, explain
+from airflow_provider_eeops.api.denials import PERMISSIONS, SCOPES, Call, explain, explain_token
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import PermissionDeniedError
 from tests.unit.conftest import Connect
@@ -72,6 +72,18 @@ def test_what_is_missing(message: str, details: list[Any], missing: str, permiss
     assert missing in denial.missing
     assert denial.permission == permission
     assert ("no permission is missing" in denial.missing) is (permission is None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        ("Permission 'iam.serviceAccounts.getAccessToken' denied on resource", "roles/iam.serviceAccountTokenCreator"),
+        ("invalid_grant", None),
+        ("", None),
+    ],
+)
+def test_what_a_token_lacks(answer: str, missing: str | None) -> None:
+    assert (missing or "None") in str(explain_token(answer))
 
 
 @pytest.mark.parametrize(
