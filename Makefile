@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark docs
-.PHONY: soak format constraints clean
+.PHONY: soak floors newest audit audit-offline dist format constraints clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -25,10 +25,45 @@ demo: setup ## Run the main job on a real Airflow and the emulator
 standalone: setup ## Leave Airflow's UI and the emulator up to explore
 	$(BIN)/python -m tests.support.standalone
 
-test: lint types ## Everything: lint, types, unit, integration, examples, wheel, kill matrix; coverage of at least 95 %
+# The floors are pinned for Python 3.11, the lowest too.
+test: lint types $(if $(filter %python3.11,$(PYTHON)),floors) ## Everything: lint, types, unit, lowest versions, integration, examples, wheel, kill matrix; coverage of at least 95 %
 	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
 	$(BIN)/python -m pytest tests/e2e
+
+# The lowest versions that pyproject.toml allows: all of them with Airflow 2.11.0, the others with the Airflow of make test.
+FLOORS := 2.11.0 3.3.2
+FLOOR_TESTS := tests/unit/api tests/unit/emulator tests/unit/test_exceptions.py $(patsubst %,tests/unit/glue/test_%.py, \
+  hook operator ownership permissions provider_info retained sharing stopping)
+# The others import airflow.sdk, which Airflow 2 does not have, or are of Airflow 3.3's triggers.
+NOT_AT_FLOORS := callbacks, notifier, sensor, tracking, trigger, xcom (of Airflow 3)
+
+floors: $(addprefix floor-,$(FLOORS)) ## Unit tests with the lowest versions that pyproject.toml allows
+
+floor-%: setup
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/floor-$*
+	$(BIN)/uv pip install --quiet --python .cache/floor-$*/bin/python --constraint .ci/floors-airflow-$*.txt \
+	  --editable '.[emulator]' --group unit
+	@echo 'Airflow $*. Not run: $(NOT_AT_FLOORS)'
+	.cache/floor-$*/bin/python -m pytest -q -n auto -W ignore $(FLOOR_TESTS)
+
+newest: setup ## The same with the newest versions there are, of Airflow too
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/newest
+	$(BIN)/uv pip install --quiet --python .cache/newest/bin/python --editable '.[emulator]' --group unit
+	.cache/newest/bin/python -m pytest -q -n auto -W ignore tests/unit/api tests/unit/emulator tests/unit/glue
+
+audit: setup ## Known vulnerabilities in what .ci/constraints.txt pins; asks the package index, and fails if it cannot tell
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --group audit
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement .ci/constraints.txt
+
+audit-offline: setup ## The same against ADVISORIES, a clone of github.com/pypa/advisory-database
+	$(BIN)/python -m tests.support.advisories $(ADVISORIES) .ci/constraints.txt
+
+dist: setup ## Build the wheel and the source archive into dist/, and check them
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --group release
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
 
 # AIRFLOW=3.2.2 takes that version, in an environment of its own, and adds its figures to the page.
 MATRIX := $(if $(AIRFLOW),.cache/airflow-$(AIRFLOW),$(VENV))
@@ -65,6 +100,7 @@ check: lint types unit ## The fast inner loop
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --offline --quiet --persona=pedantic .github
 
 types: setup
 	$(BIN)/mypy
@@ -82,9 +118,21 @@ format: setup ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# First what is asked for directly, as low as it goes, then the test tools that go with it.
+PIN := $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate --no-emit-index-url --all-extras
+define pin_floors
+	mkdir -p .cache
+	echo 'apache-airflow==$(1)' >.cache/airflow.txt
+	$(PIN) --resolution lowest-direct --constraint .cache/airflow.txt --output-file .cache/lowest.txt pyproject.toml
+	$(PIN) --group unit --constraint .cache/lowest.txt --output-file .ci/floors-airflow-$(1).txt pyproject.toml
+
+endef
+
 constraints: setup ## Pin the newest versions that work together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --all-extras --group dev --group benchmark --group distributed --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
+	  --all-extras --group dev --group benchmark --group distributed --group audit --group release \
+	  --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
+	$(foreach airflow,$(FLOORS),$(call pin_floors,$(airflow)))
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

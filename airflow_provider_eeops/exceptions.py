@@ -269,7 +269,27 @@ class UnauthenticatedError(ApiError):
 
 
 class PermissionDeniedError(ApiError):
-    """403: the principal lacks a permission, or the API is not enabled in the project."""
+    """403: the principal lacks a permission, or something else does not allow the call.
+
+    :param message: Google's message.
+    :param missing: what is missing, in words, if it is known.
+    :param permission: the permission that is missing; where the answer names none, the one that the call needs; None
+        if something else is missing.
+    :param api_error: what any ApiError takes.
+    """
+
+    def __init__(self, message: str, *, missing: str = "", permission: str | None = None, **api_error: Any) -> None:
+        super().__init__(message, **api_error)
+        #: What is missing, in words.
+        self.missing = missing
+        #: The permission that is missing, or that the call needs; None if something else is missing.
+        self.permission = permission
+
+    @property
+    def reason(self) -> str:
+        """What was answered, and what is missing unless the answer names it."""
+        told = self.permission is not None and self.permission in self.message
+        return super().reason if told or not self.missing else f"{super().reason} ({self.missing})"
 
 
 class NotFoundError(ApiError):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NoReturn, Protocol, Self
 
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
+from airflow_provider_eeops.api.denials import Call, explain
 from airflow_provider_eeops.api.models import Operation, counted
 from airflow_provider_eeops.api.names import (
     check_operation_name,
@@ -21,7 +22,7 @@ from airflow_provider_eeops.api.names import (
 from airflow_provider_eeops.api.pace import Pace, shared_pace
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.api.settings import Settings
-from airflow_provider_eeops.exceptions import UnexpectedAnswerError
+from airflow_provider_eeops.exceptions import PermissionDeniedError, UnexpectedAnswerError
 
 __all__ = ["PAGE_SIZE", "EarthEngineOperationsClient", "connect"]
 
@@ -33,6 +34,8 @@ PAGE_SIZE = 500
 
 _MOST_PAGES = 1000
 """Of one listing: half a million operations."""
+
+_METHODS: Mapping[Call, str] = {"cancel": "POST", "delete": "DELETE", "get": "GET", "list": "GET", "wait": "POST"}
 
 
 class _Transport(Protocol):
@@ -124,7 +127,7 @@ class EarthEngineOperationsClient:
         :param name: operation name.
         :raises NotFoundError: there is no such operation, or no longer.
         """
-        return Operation.from_payload(self._request("GET", name), name=name)
+        return Operation.from_payload(self._request("get", name), name=name)
 
     def cancel_operation(self, name: str) -> None:
         """Request cancellation. The operation is not cancelled yet when this returns, and may finish all the same.
@@ -135,14 +138,14 @@ class EarthEngineOperationsClient:
         :raises FailedPreconditionError: the operation has finished.
         :raises UnimplementedError: the server cannot cancel.
         """
-        self._request("POST", name, verb="cancel", body={})
+        self._request("cancel", name, body={})
 
     def delete_operation(self, name: str) -> None:
         """Delete the record of an operation. It does not cancel it.
 
         :param name: operation name.
         """
-        self._request("DELETE", name)
+        self._request("delete", name)
 
     def wait_operation(self, name: str, *, timeout: float) -> Operation:
         """Ask the server to answer when the operation is done, or after ``timeout``, or earlier as it likes.
@@ -152,9 +155,7 @@ class EarthEngineOperationsClient:
         :raises UnimplementedError: the server cannot wait.
         """
         seconds = max(0.0, min(timeout, self._budget.read_timeout / 2))
-        return Operation.from_payload(
-            self._request("POST", name, verb="wait", body={"timeout": f"{seconds:.3f}s"}), name=name
-        )
+        return Operation.from_payload(self._request("wait", name, body={"timeout": f"{seconds:.3f}s"}), name=name)
 
     def list_operations(self, project_id: str, *, page_size: int = PAGE_SIZE) -> Iterator[Operation]:
         """List the operations of a project, other people's too, page by page as they are read.
@@ -178,7 +179,7 @@ class EarthEngineOperationsClient:
         params = {"pageSize": str(page_size)}
         seen: set[str] = set()
         for _ in range(_MOST_PAGES):
-            answer = self._transport.request("GET", path, budget=self._budget, params=params)
+            answer = self._send("list", path, params=params)
             found = answer.get("operations")
             yield _listed(found if isinstance(found, list) else [], project_id)
             token = answer.get("nextPageToken")
@@ -190,12 +191,17 @@ class EarthEngineOperationsClient:
             params["pageToken"] = token
         raise UnexpectedAnswerError(f"GET {path}: no end after {_MOST_PAGES} pages.", http_status=200)
 
-    def _request(
-        self, method: str, name: str, *, verb: str | None = None, body: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def _request(self, call: Call, name: str, *, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         check_project_allowed(project_of(check_operation_name(name)), self._allowed_projects, name)
-        path = f"{self._api_version}/{name}" + (f":{verb}" if verb else "")
-        return self._transport.request(method, path, budget=self._budget, operation_name=name, body=body)
+        verb = f":{call}" if call in {"cancel", "wait"} else ""
+        return self._send(call, f"{self._api_version}/{name}{verb}", operation_name=name, body=body)
+
+    def _send(self, call: Call, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            return self._transport.request(_METHODS[call], path, budget=self._budget, **request)
+        except PermissionDeniedError as error:
+            error.missing, error.permission = explain(call, error.message, error.details)
+            raise
 
 
 def _listed(items: list[Any], project_id: str) -> list[Operation]:

@@ -26,6 +26,7 @@ from google.auth.transport.requests import Request
 from airflow_provider_eeops import __version__
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_eeops.api.credentials import principal
+from airflow_provider_eeops.api.denials import explain_token
 from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.retrying import Budget, retry_after_seconds, wait_before_retry
@@ -282,8 +283,10 @@ class Transport:
     def _no_token(self, error: google.auth.exceptions.GoogleAuthError) -> CredentialsError:
         broken = isinstance(error, google.auth.exceptions.TransportError)
         reason = _reason(error) if broken else str(error.args[0]) if error.args else type(error).__name__
+        missing = explain_token(str(error.args[1:]))
         return CredentialsError(
-            f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}", retryable=broken or bool(error.retryable)
+            f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}{f' ({missing})' if missing else ''}",
+            retryable=broken or bool(error.retryable),
         )
 
     def _route(self, url: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_eeops.api.cancelling import cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
+from airflow_provider_eeops.api.denials import Call
 from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.names import ParsedNames, check_project_id, parse_operation_names
 from airflow_provider_eeops.api.policies import not_confirmed
@@ -264,7 +265,8 @@ class EarthEngineOperationsHook(BaseHook):
             return select(self.list_operations(criteria.project_id), criteria, now=self.get_conn().clock.time())
         except PermissionDeniedError as error:
             raise PermissionDeniedError(
-                self._refusal("list", "list", criteria.project_id, error),
+                self._refusal("list", criteria.project_id, error),
+                permission=error.permission,
                 http_status=error.http_status,
                 status=error.status,
                 details=error.details,
@@ -355,30 +357,30 @@ class EarthEngineOperationsHook(BaseHook):
         what = self._operations_of(check_project_id(project_id))
         client = self.get_conn()
         probe = f"projects/{project_id}/operations/{_PROBE_ID}"
-        tries: tuple[tuple[str, str, Callable[[], object]], ...] = (
-            ("list", "list", lambda: next(client.list_pages(project_id, page_size=1))),
-            ("get", "get", lambda: client.get_operation(probe)),
-            ("cancel", "update", lambda: client.cancel_operation(probe)),
+        tries: tuple[tuple[Call, Callable[[], object]], ...] = (
+            ("list", lambda: next(client.list_pages(project_id, page_size=1))),
+            ("get", lambda: client.get_operation(probe)),
+            ("cancel", lambda: client.cancel_operation(probe)),
         )
-        for verb, permission, attempt in tries:
+        for call, attempt in tries:
             try:
                 attempt()
             except PermissionDeniedError as error:
-                return False, self._refusal(verb, permission, project_id, error) + note
+                return False, self._refusal(call, project_id, error) + note
             except (NotFoundError, InvalidArgumentError):
-                if verb == "list":
+                if call == "list":
                     raise
         return True, f"{who} may list {what}; to get and to cancel was not refused.{note}"
 
     def _operations_of(self, project_id: str | None) -> str:
         return f"operations of project {project_id} ({self.settings.api_version} at {self.base_url})"
 
-    def _refusal(self, verb: str, permission: str, project_id: str | None, error: PermissionDeniedError) -> str:
+    def _refusal(self, call: Call, project_id: str | None, error: PermissionDeniedError) -> str:
         from airflow_provider_eeops.api.credentials import principal
 
         return (
-            f"{principal(self.credentials)} may not {verb} {self._operations_of(project_id)}: it lacks"
-            f" earthengine.operations.{permission}, or the API is not enabled. {error.message}"
+            f"{principal(self.credentials)} may not {call} {self._operations_of(project_id)}: {error.missing}."
+            f" {error.message}"
         )
 
     @classmethod

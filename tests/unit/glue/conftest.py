@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 from airflow.providers.common.compat.sdk import Context
-from airflow.sdk.log import _secrets_masker  # type: ignore[attr-defined]
 
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer
 from tests.support.clock import AdvancingClock
+from tests.support.masking import forget_masked_secrets
 from tests.support.task_instance import FakeTaskInstance
 
 SetConnection = Callable[..., None]
@@ -57,7 +57,7 @@ def set_connection(server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> S
 def _forget_masked_secrets() -> Iterator[None]:
     """Airflow's masker compiles all secrets of the process into one pattern; over many tests that takes seconds."""
     yield
-    _secrets_masker().reset_masker()  # type: ignore[no-untyped-call]
+    forget_masked_secrets()
 
 
 @pytest.fixture

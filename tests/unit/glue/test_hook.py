@@ -21,6 +21,7 @@ from airflow_provider_eeops.exceptions import (
     PermissionDeniedError,
 )
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from tests.support.masking import redact
 from tests.unit.glue.conftest import SetConnection
 
 
@@ -314,8 +315,6 @@ def test_the_form_hides_the_url_fields() -> None:
 
 
 def test_secrets_are_masked_as_soon_as_they_are_read(set_connection: SetConnection, server: EmulatorServer) -> None:
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]
-
     set_connection(proxies=json.dumps({"https": "http://user:hunter22@proxy.example:3128"}))
     _ = EarthEngineOperationsHook().settings
     key = server.service_account_info()["private_key"]
