@@ -8,22 +8,27 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn
+from urllib.parse import parse_qs
+from urllib.request import getproxies
 
 import google.auth.credentials
 import google.auth.exceptions
+import google.auth.transport
 import requests
 import requests.adapters
 import urllib3
 import urllib3.exceptions
-from google.auth.transport.requests import AuthorizedSession, Request
+from google.auth.transport.requests import AuthorizedSession
 
 from airflow_provider_eeops import __version__
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_eeops.api.credentials import principal
 from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.retrying import Budget, retry_after_seconds, wait_before_retry
+from airflow_provider_eeops.api.secrecy import ConcealedText, Redaction, is_secret_name, proxy_secrets, secrets_in
 from airflow_provider_eeops.exceptions import (
     CODES,
     ApiError,
@@ -50,6 +55,7 @@ _LARGEST_ERROR = 64 * 1024
 _CHUNK = 64 * 1024
 _SHOWN = 200
 _LEAST_TIMEOUT = 0.1  # requests refuses a timeout of nothing
+_TOKEN_TIMEOUT = 120.0  # seconds, as google-auth has it; only where a token is renewed in the middle of a request
 _SHORT_HOLD = 1.0  # seconds, after a 429 that says nothing and is not sent again
 _LONGEST_HOLD = 120.0  # seconds
 _REFUSAL_HOLDS = 1.0  # seconds in which a refused token is not asked for again
@@ -82,6 +88,66 @@ class _Call(NamedTuple):
         return f"{self.method} {self.path}"
 
 
+@dataclass(frozen=True)
+class _TokenAnswer:
+    """What google-auth reads of an answer.
+
+    :param status: the HTTP status.
+    :param headers: its headers.
+    :param data: its body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes = field(repr=False)
+
+
+class _TokenRequest(google.auth.transport.Request):
+    """Asks a token server. That of google-auth logs the whole request at DEBUG, with what a token is given for.
+
+    :param session: sends the requests.
+    :param learn: told what is secret in each.
+    """
+
+    def __init__(self, session: requests.Session, learn: Callable[..., None]) -> None:
+        self._session = session
+        self._learn = learn
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        # google-auth 2.50 and later would copy it to take the token to iamcredentials.googleapis.com behind our back,
+        # past the proxies and the loopback; it does without if it cannot.
+        raise TypeError("it is not to be copied")
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Any = _TOKEN_TIMEOUT,
+        **kwargs: Any,
+    ) -> _TokenAnswer:
+        self._learn(*_secrets_sent(body, headers))
+        try:
+            kwargs = {"allow_redirects": False, "timeout": timeout, **kwargs}
+            response = self._session.request(method, url, data=body, headers=dict(headers or {}), **kwargs)
+        except requests.RequestException as error:
+            raise google.auth.exceptions.TransportError(error) from error
+        return _TokenAnswer(response.status_code, response.headers, response.content)
+
+
+def _secrets_sent(body: str | bytes | None, headers: Mapping[str, str] | None) -> Iterator[str]:
+    """Find what a request for a token has in it that is secret: the grant, and a header that authorizes."""
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
+    for sent in (parse_qs(text), dict(headers or {})):
+        yield from secrets_in({name: value for name, value in sent.items() if is_secret_name(name)})
+
+
+def _of_proxies(proxies: Mapping[str, str] | None) -> Iterator[str]:
+    for address in (*(proxies or {}).values(), *getproxies().values()):
+        yield from proxy_secrets(address)
+
+
 class Transport:
     """Sends requests to one API host with one set of credentials. Safe to use from several threads.
 
@@ -92,6 +158,7 @@ class Transport:
     :param ca_bundle: path of CA certificates to trust instead of the default.
     :param pool_size: connections kept open.
     :param clock: what to wait on.
+    :param on_secret: told each secret that is sent for a token, and the token; from any thread.
     """
 
     def __init__(
@@ -104,6 +171,7 @@ class Transport:
         ca_bundle: str | None = None,
         pool_size: int = 32,
         clock: Clock = SYSTEM_CLOCK,
+        on_secret: Callable[[str], None] | None = None,
     ) -> None:
         self.credentials = credentials
         self._base_url = base_url
@@ -116,10 +184,11 @@ class Transport:
         self._token_failure: CredentialsError | None = None
         self._token_failed_at = 0.0
         self._token_session = requests.Session()
+        self._on_secret = on_secret
+        self._redaction = Redaction(_of_proxies(proxies))
+        self._fetch = _TokenRequest(self._token_session, self._learn)
         # A refused token is refreshed here, once and under a lock, not by every thread on its own.
-        self._session = AuthorizedSession(
-            credentials, refresh_status_codes=(), auth_request=Request(self._token_session)
-        )
+        self._session = AuthorizedSession(credentials, refresh_status_codes=(), auth_request=self._fetch)
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
         for session in (self._session, self._token_session):
             session.auth = _keep_headers
@@ -173,7 +242,7 @@ class Transport:
             sent_at = self._clock.monotonic()
             try:
                 token = self._token(refused, budget, until)
-                return self._send(call, token, budget, until)
+                return self._send(call, budget, until)
             except UnauthenticatedError as error:
                 if refused is not None or token is None:
                     raise
@@ -217,24 +286,35 @@ class Transport:
                 retryable=True,
             )
         try:
-            token: str | None = getattr(self.credentials, "token", None)
+            token = self._known_token()
             if not self.credentials.valid or (refused is not None and token == refused):
                 self._fetch_token(budget, until, failures_before)
-                token = getattr(self.credentials, "token", None)
+                token = self._known_token()
             return token
         finally:
             self._token_lock.release()
+
+    def _known_token(self) -> str | None:
+        token = getattr(self.credentials, "token", None)
+        if not isinstance(token, str):
+            return None
+        self._learn(token)
+        return ConcealedText(token)
+
+    def _learn(self, *secrets: str) -> None:
+        for secret in self._redaction.learn(*secrets):
+            if self._on_secret is not None:
+                self._on_secret(secret)
 
     def _fetch_token(self, budget: Budget, until: float, failures_before: int) -> None:
         failure = self._token_failure
         if failure is not None and self._is_answered_by(failure, failures_before):
             raise _again(failure)
-        try:
-            self._refresh(budget, until)
-        except CredentialsError as error:
+        failed = self._refresh(budget, until)
+        if failed is not None:
             self._token_failures += 1
-            self._token_failure, self._token_failed_at = _again(error), self._clock.monotonic()
-            raise
+            self._token_failure, self._token_failed_at = _again(failed), self._clock.monotonic()
+            raise failed
         self._token_failure = None
 
     def _is_answered_by(self, failure: CredentialsError, failures_before: int) -> bool:
@@ -243,30 +323,34 @@ class Transport:
             return True
         return not failure.retryable and self._clock.monotonic() - self._token_failed_at < _REFUSAL_HOLDS
 
-    def _refresh(self, budget: Budget, until: float) -> None:
+    def _refresh(self, budget: Budget, until: float) -> CredentialsError | None:
+        """Return what went wrong; raised here, it would have the error with the request in it as its context."""
+
         def request(*args: Any, **kwargs: Any) -> Any:
             # google-auth may send more than one; each has what is left.
             kwargs |= {"timeout": self._timeouts(budget, until), **self._route()}
-            return Request(self._token_session)(*args, **kwargs)
+            return self._fetch(*args, **kwargs)
 
         try:
             self.credentials.refresh(request)
         except google.auth.exceptions.GoogleAuthError as error:
-            raise self._no_token(error) from None
+            return self._no_token(error)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             # google-auth reads a token server's answer without a check that it is one.
-            raise CredentialsError(
+            return CredentialsError(
                 f"no token for {principal(self.credentials)}: the token server's answer is none"
                 f" ({type(error).__name__})"
-            ) from None
+            )
         except Exception as error:  # noqa: BLE001 - a source of credentials may be a program of the user's
-            raise CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}") from None
+            return CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}")
+        return None
 
     def _no_token(self, error: google.auth.exceptions.GoogleAuthError) -> CredentialsError:
         broken = isinstance(error, google.auth.exceptions.TransportError)
         reason = _reason(error) if broken else str(error.args[0]) if error.args else type(error).__name__
+        reason = self._redaction.text(reason)[:_SHOWN]
         return CredentialsError(
-            f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}", retryable=broken or bool(error.retryable)
+            f"no token for {principal(self.credentials)}: {reason}", retryable=broken or bool(error.retryable)
         )
 
     def _route(self) -> dict[str, Any]:
@@ -282,8 +366,9 @@ class Transport:
         remaining = max(until - self._clock.monotonic(), _LEAST_TIMEOUT)
         return urllib3.Timeout(total=remaining, connect=budget.connect_timeout, read=budget.read_timeout)
 
-    def _send(self, call: _Call, token: str | None, budget: Budget, until: float) -> dict[str, Any]:
+    def _send(self, call: _Call, budget: Budget, until: float) -> dict[str, Any]:
         content_type = {} if call.body is None else {"Content-Type": "application/json"}
+        failed: EarthEngineError
         try:
             with self._session.request(
                 call.method,
@@ -297,12 +382,14 @@ class Transport:
             ) as response:
                 content = b"".join(self._read(response, _LARGEST_ANSWER if response.ok else _LARGEST_ERROR, until))
         except google.auth.exceptions.GoogleAuthError as error:  # the session renews a token that expires just now
-            raise self._no_token(error) from None
+            failed = self._no_token(error)
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise ConnectionFailedError(f"{call} at {self._base_url}: no answer ({_reason(error)}).") from None
-        if token:  # a proxy's page may repeat the request
-            content = content.replace(token.encode(), b"[token]")
-        return self._answer(call, response, content)
+            failed = ConnectionFailedError(f"{call} at {self._base_url}: no answer ({_reason(error)}).")
+        else:
+            self._known_token()
+            content = self._redaction.content(content)  # a page may repeat the request
+            return self._answer(call, response, content)
+        raise failed  # not above: the error there has the request in it, and would go along as this one's context
 
     def _read(self, response: requests.Response, limit: int, until: float) -> Iterator[bytes]:
         """Read as the bytes arrive, so that a body that trickles meets the deadline too."""
@@ -327,7 +414,7 @@ class Transport:
         # A proxy's page with 404 says nothing of the operation; one with 429 still says to slow down.
         if error is not None or response.status_code == requests.codes.too_many_requests:
             raise _api_error(call, response.status_code, error or {}, content, retry_after)
-        what = f"a redirect to {_origin(response)}" if response.is_redirect else _shown(content)
+        what = f"a redirect to {self._redaction.text(_origin(response))}" if response.is_redirect else _shown(content)
         raise UnexpectedAnswerError(
             f"{call}: HTTP {response.status_code} with an answer that is not the API's: {what}.",
             http_status=response.status_code,
