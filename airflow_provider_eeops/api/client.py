@@ -6,7 +6,7 @@ See https://developers.google.com/earth-engine/reference/rest/v1alpha/projects.o
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Protocol, Self
 
@@ -233,6 +233,7 @@ def connect(
     budget: Budget | None = None,
     pace: Pace | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    on_secret: Callable[[str], None] | None = None,
 ) -> EarthEngineOperationsClient:
     """Make a client from the parameters of a connection. No request is made.
 
@@ -242,6 +243,7 @@ def connect(
     :param pace: the pace of its requests. Default: one with all clients of this process that make requests as the same
         principal to the same host.
     :param clock: what waits wait on.
+    :param on_secret: told each access token, and what it was had for; from any thread.
     """
     from airflow_provider_eeops.api.credentials import principal
     from airflow_provider_eeops.api.transport import Transport  # loads google.auth and requests
@@ -255,6 +257,7 @@ def connect(
             proxies=settings.proxies,
             ca_bundle=settings.ca_bundle,
             clock=clock,
+            on_secret=on_secret,
         ),
         api_version=settings.api_version,
         allowed_projects=settings.allowed_projects,

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 import google.auth
@@ -24,10 +24,13 @@ from google.auth.transport.requests import Request
 from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 
+from airflow_provider_eeops.api.secrecy import ConcealedMapping, conceal
 from airflow_provider_eeops.api.settings import Settings, is_loopback, shown_path
 from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsError
 
 __all__ = ["Identity", "load_credentials", "principal"]
+
+_LONGEST_KIND = 40
 
 # What google-auth raises over a file or a field that is not what it expects, besides its own errors.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OSError)
@@ -47,6 +50,9 @@ class Identity(NamedTuple):
 
     credentials: google.auth.credentials.Credentials
     project_id: str | None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("it holds credentials, and is not to be stored")
 
 
 def load_credentials(settings: Settings) -> Identity:
@@ -97,40 +103,46 @@ def _source(settings: Settings) -> Identity:
             credentials, project_id = google.auth.default(scopes=scopes, request=_Asking(session))
         return Identity(google.auth.credentials.with_scopes_if_required(credentials, settings.scope), project_id)
     except (google.auth.exceptions.GoogleAuthError, *_UNREADABLE) as error:
-        raise CredentialsError(
-            f"no Application Default Credentials ({type(error).__name__}): set key_path, keyfile_dict or"
-            " credential_config_file in the connection, or GOOGLE_APPLICATION_CREDENTIALS where Airflow runs"
-        ) from None
+        met = type(error).__name__
+    # Not raised in the block above: the error there may hold the key, and would go along as this one's context.
+    raise CredentialsError(
+        f"no Application Default Credentials ({met}): set key_path, keyfile_dict or"
+        " credential_config_file in the connection, or GOOGLE_APPLICATION_CREDENTIALS where Airflow runs"
+    )
 
 
 def _read(path: str, name: str) -> Mapping[str, Any]:
     shown = shown_path(path)
+    wrong = "is not a JSON object"
     try:
-        info = json.loads(Path(path).read_text(encoding="utf-8"))
+        info = conceal(json.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
-        raise InvalidSettingsError(
-            f"connection extra {name}: {shown} cannot be read ({error.strerror}); it must be on every machine that"
-            " uses the connection: workers, triggerers, DAG processors"
-        ) from None
+        wrong = (
+            f"cannot be read ({error.strerror}); it must be on every machine that uses the connection: workers,"
+            " triggerers, DAG processors"
+        )
     except (ValueError, RecursionError):
-        raise InvalidSettingsError(f"connection extra {name}: {shown} is not JSON") from None
-    if not isinstance(info, dict):
-        raise InvalidSettingsError(f"connection extra {name}: {shown} is not a JSON object")
-    return info
+        wrong = "is not JSON"
+    else:
+        if isinstance(info, ConcealedMapping):
+            return info
+    raise InvalidSettingsError(f"connection extra {name}: {shown} {wrong}")
 
 
 def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identity:
     """Dispatch on ``type`` ourselves: google-auth's own generic loaders are deprecated for accepting any."""
     kind = info["type"] if isinstance(info.get("type"), str) else None
-    data = dict(info)
+    data = ConcealedMapping(info)
     scopes = settings.scope
     _check_addresses(info, settings, name)
+    credentials: Any = None
+    wrong = ""
     try:
         match kind:
             case "service_account":
                 # Pasted into a form, a key's line breaks often arrive as backslash and n.
                 if isinstance(data.get("private_key"), str):
-                    data["private_key"] = data["private_key"].replace("\\n", "\n")
+                    data["private_key"] = conceal(data["private_key"].replace("\\n", "\n"))
                 credentials = service_account.Credentials.from_service_account_info(data, scopes=scopes)
             case "authorized_user":
                 credentials = user_credentials.Credentials.from_authorized_user_info(data, scopes=scopes)
@@ -143,18 +155,17 @@ def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identi
                 # Its scopes are those the user consented to; it takes no others.
                 credentials = external_account_authorized_user.Credentials.from_info(data)
             case _:
-                raise InvalidSettingsError(
-                    f"connection extra {name} has the type {kind!r:.60}: it must be 'service_account',"
-                    " 'authorized_user', 'external_account' or 'external_account_authorized_user'"
+                shown = repr(kind and str(kind))
+                shown = shown if len(shown) <= _LONGEST_KIND else f"of {len(shown)} characters"
+                wrong = (
+                    f"has the type {shown}: it must be 'service_account', 'authorized_user',"
+                    " 'external_account' or 'external_account_authorized_user'"
                 )
     except (google.auth.exceptions.GoogleAuthError, *_UNREADABLE) as error:
-        if isinstance(error, InvalidSettingsError):
-            raise
         # google-auth's text may quote the key; only what kind of thing is wrong is passed on.
-        raise InvalidSettingsError(
-            f"connection extra {name} is not a usable {kind} configuration ({type(error).__name__}):"
-            " download it again and paste it whole"
-        ) from None
+        wrong = f"is not a usable {kind} configuration ({type(error).__name__}): download it again and paste it whole"
+    if wrong:  # raised here, as an error above may hold the key
+        raise InvalidSettingsError(f"connection extra {name} {wrong}")
     return Identity(credentials, data.get("project_id") or data.get("quota_project_id"))
 
 

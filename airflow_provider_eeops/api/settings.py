@@ -10,13 +10,21 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from airflow_provider_eeops.api.names import check_project_id
 from airflow_provider_eeops.api.retrying import Budget
+from airflow_provider_eeops.api.secrecy import (
+    ConcealedMapping,
+    conceal,
+    file_secrets,
+    proxy_secrets,
+    secrets_in,
+)
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, InvalidSettingsError
 
 __all__ = [
@@ -226,9 +234,14 @@ class Settings:
         return Budget(retries=self.num_retries, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout)
 
     def secrets(self) -> list[str]:
-        """Values that no log may show."""
-        config = self.credential_config_file if isinstance(self.credential_config_file, Mapping) else None
-        return list(_secrets_in([self.keyfile_dict, config, self.proxies]))
+        """Values that no log may show, those in the key file too, of Application Default Credentials if none other."""
+        config = self.credential_config_file
+        paths: list[str | None] = [path for path in (self.key_path, config) if isinstance(path, str)]
+        given = (self.keyfile_dict, None if isinstance(config, str) else config)
+        if not paths and not any(given) and not self.is_anonymous:
+            paths = [None]
+        proxies = (secret for address in (self.proxies or {}).values() for secret in proxy_secrets(address))
+        return list(dict.fromkeys((*secrets_in([*given, self.proxies]), *proxies, *file_secrets(paths))))
 
     @classmethod
     def from_extras(cls, extras: Mapping[str, Any]) -> Self:
@@ -237,7 +250,7 @@ class Settings:
         :param extras: the extras.
         :raises InvalidSettingsError: naming the extra, its value unless it is secret, and the remedy.
         """
-        given = _without_prefix(extras)
+        given = ConcealedMapping(_without_prefix(extras))
         for name in _GOOGLE_UNSUPPORTED:
             if not _absent(given.get(name)):
                 raise InvalidSettingsError(
@@ -245,7 +258,7 @@ class Settings:
                     " credential_config_file, or remove it to use Application Default Credentials"
                 )
         values = {
-            name: _READERS[name](name, value)
+            name: _READERS[name](name, conceal(value))
             for name, value in given.items()
             if name in _READERS and not _absent(value)
         }
@@ -269,52 +282,29 @@ def _absent(value: Any) -> bool:
     return value is None or value in ([], ()) or (isinstance(value, str) and not value.strip())
 
 
-def _secrets_in(value: Any) -> Iterable[str]:
-    """Every string in there that is worth masking; names, types and addresses that anybody may know are not."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if key not in _PUBLIC:
-                yield from _secrets_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _secrets_in(item)
-    elif isinstance(value, str):
-        try:
-            parts = urlsplit(value) if "://" in value else None
-        except ValueError:
-            parts = None
-        if parts is None:
-            yield value
-        elif parts.password:
-            yield parts.password
-
-
-# Of a key or configuration file and of proxies: what a log may show.
-_PUBLIC = frozenset(
-    {
-        *("type", "client_email", "project_id", "quota_project_id", "universe_domain", "audience"),
-        *("auth_uri", "token_uri", "subject_token_type", "environment_id", "file", "subject_token_field_name"),
-        "no_proxy",
-    }
-)
-
-
 def _quoted(value: Any) -> str:
-    """Quote a value, shortened; only its type if it is a container, as that may hold a secret."""
-    if not isinstance(value, (str, float, bool)):
+    """Quote a value; only the type of a container, only the length of long text: it may be a secret, misplaced."""
+    if isinstance(value, str):
+        text = str(value)
+        return repr(text) if len(text) <= _SHOWN else f"text of {len(text)} characters"
+    if not isinstance(value, (float, bool)):
         # Python refuses to print an int of more than some thousand digits.
-        return str(value) if isinstance(value, int) and abs(value) < _SHOWN_INT else f"of type {type(value).__name__}"
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        return str(value) if isinstance(value, int) and abs(value) < _SHOWN_INT else f"of type {_kind(value)}"
+    return repr(value)
 
 
-_SHOWN = 80
+def _kind(value: Any) -> str:
+    """Name a type, as who wrote the extra knows it."""
+    return next((kind.__name__ for kind in (str, dict) if isinstance(value, kind)), type(value).__name__)
+
+
+_SHOWN = 40
 _SHOWN_INT = 10**20
 
 
 def _read_text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise InvalidSettingsError(f"connection extra {name} must be text, not {type(value).__name__}")
+        raise InvalidSettingsError(f"connection extra {name} must be text, not {_kind(value)}")
     return value.strip()
 
 
@@ -335,14 +325,16 @@ _LONGEST_NAME = 255
 
 
 def shown_path(path: str) -> str:
-    """Shorten a path for a message, as it may be something else, and secret.
+    """Name a path in a message; what does not look like one may be something else, and secret.
 
     :param path: the path.
     """
-    return path if len(path) <= _SHOWN_PATH else f"{path[: _SHOWN_PATH - 3]}..."
+    looks = len(path) <= _SHOWN_PATH and (path.startswith(("/", ".", "~")) or path.endswith(_ENDINGS))
+    return str(path) if looks else f"a path of {len(path)} characters"
 
 
-_SHOWN_PATH = 60
+_SHOWN_PATH = 100
+_ENDINGS = (".json", ".pem", ".crt", ".cer")
 
 
 def _read_file(name: str, value: Any) -> str:
@@ -366,6 +358,28 @@ def _read_list(name: str, value: Any) -> tuple[str, ...]:
     return found
 
 
+def _read_chain(name: str, value: Any) -> tuple[str, ...]:
+    chain = _read_list(name, value)
+    if not all(len(each) <= _LONGEST_NAME and _PRINCIPAL.fullmatch(each) for each in chain):
+        raise InvalidSettingsError(
+            f"connection extra {name} must name service accounts, such as robot@my-project.iam.gserviceaccount.com"
+        )
+    return chain
+
+
+_PRINCIPAL = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.:-]+|[0-9]+", re.ASCII)
+
+
+def _read_scopes(name: str, value: Any) -> tuple[str, ...]:
+    scopes = _read_list(name, value)
+    if not all(len(each) <= _LONGEST_NAME and _SCOPE.fullmatch(each) for each in scopes):
+        raise InvalidSettingsError(f"connection extra {name} must name OAuth scopes, such as {DEFAULT_SCOPES[0]}")
+    return scopes
+
+
+_SCOPE = re.compile(r"[A-Za-z0-9._:/-]+", re.ASCII)
+
+
 def _read_projects(name: str, value: Any) -> frozenset[str]:
     projects = _read_list(name, value)
     for project in projects:
@@ -378,24 +392,26 @@ def _read_project(name: str, value: Any) -> str:
 
 
 def _check_project(name: str, project: str) -> str:
-    try:
+    with suppress(InvalidOperationNameError):
         return check_project_id(project)
-    except InvalidOperationNameError as error:
-        raise InvalidSettingsError(f"connection extra {name}: {error}") from None
+    raise InvalidSettingsError(
+        f"connection extra {name}: {_quoted(project)} is not a project id. Pass the id alone, such as 'my-project'."
+    )
 
 
 def _read_json_object(name: str, value: Any) -> Mapping[str, Any]:
     """Read a JSON object; the message never quotes it, as it may be secret."""
+    wrong = None
     if isinstance(value, str):
         try:
-            value = json.loads(value, strict=False)
+            value = conceal(json.loads(value, strict=False))
         except (ValueError, RecursionError) as error:
             where = f", line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise InvalidSettingsError(
-                f"connection extra {name} is not JSON{where}: paste the whole object, from {{ to }}"
-            ) from None
+            wrong = f"connection extra {name} is not JSON{where}: paste the whole object, from {{ to }}"
+    if wrong is not None:  # raised here, as the error above holds the text in which it was met
+        raise InvalidSettingsError(wrong)
     if not isinstance(value, Mapping):
-        raise InvalidSettingsError(f"connection extra {name} must be a JSON object, not {type(value).__name__}")
+        raise InvalidSettingsError(f"connection extra {name} must be a JSON object, not {_kind(value)}")
     return value
 
 
@@ -413,7 +429,7 @@ def _read_proxies(name: str, value: Any) -> Mapping[str, str]:
             raise InvalidSettingsError(f"connection extra {name} has a key that is no scheme, such as 'https'")
         if not isinstance(address, str):
             raise InvalidSettingsError(f"connection extra {name}: a proxy must be text, a URL")
-    return dict(proxies)
+    return ConcealedMapping(proxies)
 
 
 def _read_number(name: str, value: Any, *, least: float, exclusive: bool) -> float:
@@ -442,10 +458,10 @@ def _read_flag(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    try:
-        return words[_quoted(value).strip("' ").lower()]
-    except KeyError:
-        raise InvalidSettingsError(f"connection extra {name} is {_quoted(value)}: it must be true or false") from None
+    flag = words.get(_quoted(value).strip("' ").lower())
+    if flag is None:
+        raise InvalidSettingsError(f"connection extra {name} is {_quoted(value)}: it must be true or false")
+    return flag
 
 
 def _read_api_version(name: str, value: Any) -> str:
@@ -502,8 +518,8 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "key_path": _read_path,
     "keyfile_dict": _read_json_object,
     "credential_config_file": _read_config,
-    "impersonation_chain": _read_list,
-    "scope": _read_list,
+    "impersonation_chain": _read_chain,
+    "scope": _read_scopes,
     "quota_project_id": _read_project,
     "num_retries": _read_count,
     "is_anonymous": _read_flag,

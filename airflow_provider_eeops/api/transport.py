@@ -10,18 +10,21 @@ import ipaddress
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+from urllib.parse import parse_qs
+from urllib.request import getproxies
 
 import google.auth.credentials
 import google.auth.exceptions
+import google.auth.transport
 import requests
 import requests.adapters
 import urllib3
 import urllib3.connection
 import urllib3.exceptions
-from google.auth.transport.requests import Request
 
 from airflow_provider_eeops import __version__
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
@@ -30,6 +33,14 @@ from airflow_provider_eeops.api.denials import explain_token
 from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.retrying import Budget, retry_after_seconds, wait_before_retry
+from airflow_provider_eeops.api.secrecy import (
+    ConcealedMapping,
+    ConcealedText,
+    Redaction,
+    is_secret_name,
+    proxy_secrets,
+    secrets_in,
+)
 from airflow_provider_eeops.exceptions import (
     CODES,
     ApiError,
@@ -56,6 +67,7 @@ _LARGEST_ERROR = 64 * 1024
 _CHUNK = 64 * 1024
 _SHOWN = 200
 _LEAST_TIMEOUT = 0.1  # requests refuses a timeout of nothing
+_TOKEN_TIMEOUT = 120.0  # seconds, as google-auth has it; only where a token is renewed in the middle of a request
 _SHORT_HOLD = 1.0  # seconds, after a 429 that says nothing and is not sent again
 _LONGEST_HOLD = 120.0  # seconds
 _REFUSAL_HOLDS = 1.0  # seconds in which a refused token is not asked for again
@@ -88,6 +100,66 @@ class _Call(NamedTuple):
         return f"{self.method} {self.path}"
 
 
+@dataclass(frozen=True)
+class _TokenAnswer:
+    """What google-auth reads of an answer.
+
+    :param status: the HTTP status.
+    :param headers: its headers.
+    :param data: its body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes = field(repr=False)
+
+
+class _TokenRequest(google.auth.transport.Request):
+    """Asks a token server. That of google-auth logs the whole request at DEBUG, with what a token is given for.
+
+    :param session: sends the requests.
+    :param learn: told what is secret in each.
+    """
+
+    def __init__(self, session: requests.Session, learn: Callable[..., None]) -> None:
+        self._session = session
+        self._learn = learn
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        # google-auth 2.50 and later would copy it to take the token to iamcredentials.googleapis.com behind our back,
+        # past the proxies and the loopback; it does without if it cannot.
+        raise TypeError("it is not to be copied")
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Any = _TOKEN_TIMEOUT,
+        **kwargs: Any,
+    ) -> _TokenAnswer:
+        self._learn(*_secrets_sent(body, headers))
+        try:
+            kwargs = {"allow_redirects": False, "timeout": timeout, **kwargs}
+            response = self._session.request(method, url, data=body, headers=dict(headers or {}), **kwargs)
+        except requests.RequestException as error:
+            raise google.auth.exceptions.TransportError(error) from error
+        return _TokenAnswer(response.status_code, response.headers, response.content)
+
+
+def _secrets_sent(body: str | bytes | None, headers: Mapping[str, str] | None) -> Iterator[str]:
+    """Find what a request for a token has in it that is secret: the grant, and a header that authorizes."""
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body or ""
+    for sent in (parse_qs(text), dict(headers or {})):
+        yield from secrets_in({name: value for name, value in sent.items() if is_secret_name(name)})
+
+
+def _of_proxies(proxies: Mapping[str, str] | None) -> Iterator[str]:
+    for address in (*(proxies or {}).values(), *getproxies().values()):
+        yield from proxy_secrets(address)
+
+
 class Transport:
     """Sends requests to one API host with one set of credentials. Safe to use from several threads.
 
@@ -98,6 +170,7 @@ class Transport:
     :param ca_bundle: path of CA certificates to trust instead of the default.
     :param pool_size: connections kept open.
     :param clock: what to wait on.
+    :param on_secret: told each secret that is sent for a token, and the token; from any thread.
     """
 
     def __init__(
@@ -110,6 +183,7 @@ class Transport:
         ca_bundle: str | None = None,
         pool_size: int = 32,
         clock: Clock = SYSTEM_CLOCK,
+        on_secret: Callable[[str], None] | None = None,
     ) -> None:
         self.credentials = credentials
         self._base_url = base_url
@@ -122,6 +196,8 @@ class Transport:
         self._token_failure: CredentialsError | None = None
         self._token_failed_at = 0.0
         self._pool_size = pool_size
+        self._on_secret = on_secret
+        self._redaction = Redaction(_of_proxies(proxies))
         self._open_sessions()
         renew_when_forked(self)
 
@@ -131,6 +207,7 @@ class Transport:
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
         self._session.mount("http://", _LoopbackAdapter(pool_connections=1, pool_maxsize=self._pool_size))
         self._token_session = self._made_session()
+        self._fetch = _TokenRequest(self._token_session, self._learn)
 
     def _made_session(self) -> requests.Session:
         session = requests.Session()
@@ -235,24 +312,35 @@ class Transport:
                 retryable=True,
             )
         try:
-            token: str | None = getattr(self.credentials, "token", None)
+            token = self._known_token()
             if not self.credentials.valid or (refused is not None and token == refused):
                 self._fetch_token(budget, until, failures_before)
-                token = getattr(self.credentials, "token", None)
+                token = self._known_token()
             return token
         finally:
             self._token_lock.release()
+
+    def _known_token(self) -> str | None:
+        token = getattr(self.credentials, "token", None)
+        if not isinstance(token, str):
+            return None
+        self._learn(token)
+        return ConcealedText(token)
+
+    def _learn(self, *secrets: str) -> None:
+        for secret in self._redaction.learn(*secrets):
+            if self._on_secret is not None:
+                self._on_secret(secret)
 
     def _fetch_token(self, budget: Budget, until: float, failures_before: int) -> None:
         failure = self._token_failure
         if failure is not None and self._is_answered_by(failure, failures_before):
             raise _again(failure)
-        try:
-            self._refresh(budget, until)
-        except CredentialsError as error:
+        failed = self._refresh(budget, until)
+        if failed is not None:
             self._token_failures += 1
-            self._token_failure, self._token_failed_at = _again(error), self._clock.monotonic()
-            raise
+            self._token_failure, self._token_failed_at = _again(failed), self._clock.monotonic()
+            raise failed
         self._token_failure = None
 
     def _is_answered_by(self, failure: CredentialsError, failures_before: int) -> bool:
@@ -261,31 +349,35 @@ class Transport:
             return True
         return not failure.retryable and self._clock.monotonic() - self._token_failed_at < _REFUSAL_HOLDS
 
-    def _refresh(self, budget: Budget, until: float) -> None:
+    def _refresh(self, budget: Budget, until: float) -> CredentialsError | None:
+        """Return what went wrong; raised here, it would have the error with the request in it as its context."""
+
         def request(url: str, *args: Any, **kwargs: Any) -> Any:
             # google-auth may send more than one; each has what is left.
             kwargs |= {"timeout": self._timeouts(budget, until), **self._route(url)}
-            return Request(self._token_session)(url, *args, **kwargs)
+            return self._fetch(url, *args, **kwargs)
 
         try:
             self.credentials.refresh(request)
         except google.auth.exceptions.GoogleAuthError as error:
-            raise self._no_token(error) from None
+            return self._no_token(error)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             # google-auth reads a token server's answer without a check that it is one.
-            raise CredentialsError(
+            return CredentialsError(
                 f"no token for {principal(self.credentials)}: the token server's answer is none"
                 f" ({type(error).__name__})"
-            ) from None
+            )
         except Exception as error:  # noqa: BLE001 - a source of credentials may be a program of the user's
-            raise CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}") from None
+            return CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}")
+        return None
 
     def _no_token(self, error: google.auth.exceptions.GoogleAuthError) -> CredentialsError:
         broken = isinstance(error, google.auth.exceptions.TransportError)
         reason = _reason(error) if broken else str(error.args[0]) if error.args else type(error).__name__
+        reason = self._redaction.text(reason)[:_SHOWN]
         missing = explain_token(str(error.args[1:]))
         return CredentialsError(
-            f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}{f' ({missing})' if missing else ''}",
+            f"no token for {principal(self.credentials)}: {reason}{f' ({missing})' if missing else ''}",
             retryable=broken or bool(error.retryable),
         )
 
@@ -305,11 +397,12 @@ class Transport:
         return urllib3.Timeout(total=remaining, connect=budget.connect_timeout, read=budget.read_timeout)
 
     def _send(self, call: _Call, token: str | None, budget: Budget, until: float) -> dict[str, Any]:
-        headers = {"Accept": "application/json"}
+        headers = ConcealedMapping({"Accept": "application/json"})
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         self.credentials.apply(headers, token=token)
         url = f"{self._base_url}/{call.path}"
+        failed: EarthEngineError
         try:
             with self._session.request(
                 call.method,
@@ -323,10 +416,11 @@ class Transport:
             ) as response:
                 content = b"".join(self._read(response, _LARGEST_ANSWER if response.ok else _LARGEST_ERROR, until))
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise ConnectionFailedError(f"{call} at {self._base_url}: no answer ({_reason(error)}).") from None
-        if token:  # a proxy's page may repeat the request
-            content = content.replace(token.encode(), b"[token]")
-        return self._answer(call, response, content)
+            failed = ConnectionFailedError(f"{call} at {self._base_url}: no answer ({_reason(error)}).")
+        else:
+            content = self._redaction.content(content)  # a page may repeat the request
+            return self._answer(call, response, content)
+        raise failed  # not above: the error there has the request in it, and would go along as this one's context
 
     def _read(self, response: requests.Response, limit: int, until: float) -> Iterator[bytes]:
         """Read as the bytes arrive, so that a body that trickles meets the deadline too."""
@@ -351,7 +445,7 @@ class Transport:
         # A proxy's page with 404 says nothing of the operation; one with 429 still says to slow down.
         if error is not None or response.status_code == requests.codes.too_many_requests:
             raise _api_error(call, response.status_code, error or {}, content, retry_after)
-        what = f"a redirect to {_origin(response)}" if response.is_redirect else _shown(content)
+        what = f"a redirect to {self._redaction.text(_origin(response))}" if response.is_redirect else _shown(content)
         raise UnexpectedAnswerError(
             f"{call}: HTTP {response.status_code} with an answer that is not the API's: {what}.",
             http_status=response.status_code,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +18,7 @@ from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.names import ParsedNames, check_project_id, parse_operation_names
 from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, wait
+from airflow_provider_eeops.api.secrecy import ConcealedMapping, ConcealedText
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.exceptions import (
@@ -30,6 +31,7 @@ from airflow_provider_eeops.exceptions import (
     OperationsFailedError,
     PermissionDeniedError,
 )
+from airflow_provider_eeops.masking import Masking, mask
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -86,6 +88,7 @@ class EarthEngineOperationsHook(BaseHook):
         self._without_connection = False
         self._identity: Identity | None = None
         self._client: EarthEngineOperationsClient | None = None
+        self._masking: Masking | None = None
         renew_when_forked(self)
 
     def renew(self) -> None:
@@ -113,6 +116,7 @@ class EarthEngineOperationsHook(BaseHook):
             if self._client is not None:
                 self._client.close()
                 self._client = None
+        self._come_by()
 
     # What the connection says
 
@@ -124,10 +128,11 @@ class EarthEngineOperationsHook(BaseHook):
         """
         with self._lock:
             if self._settings is None:
-                connection = None
+                text = None
                 with self._default_may_be_missing():
-                    connection = self.get_connection(self.earthengine_conn_id)
-                self._settings = self._read(connection)
+                    text = _extra_of(self.get_connection(self.earthengine_conn_id))
+                self._settings = self._read(text)
+                self._masking = Masking()
             return self._settings
 
     async def load(self) -> None:
@@ -136,11 +141,12 @@ class EarthEngineOperationsHook(BaseHook):
         from asgiref.sync import sync_to_async
 
         if self._settings is None:
-            connection = None
+            text = None
             with self._default_may_be_missing():
-                connection = await get_async_connection(self.earthengine_conn_id, hook=self)
-            # Masking asks the supervisor, which must not be done from the event loop itself.
-            self._settings = await sync_to_async(self._read)(connection)
+                text = _extra_of(await get_async_connection(self.earthengine_conn_id, hook=self))
+            # Masking asks the supervisor, which must not be done from the event loop itself. Access tokens are not
+            # masked there: a triggerer would gather them for weeks, and nobody's code gets at them.
+            self._settings = await sync_to_async(self._read)(text)
 
     @contextmanager
     def _default_may_be_missing(self) -> Iterator[None]:
@@ -150,18 +156,15 @@ class EarthEngineOperationsHook(BaseHook):
             if self.earthengine_conn_id != self.default_conn_name:
                 raise
 
-    def _read(self, connection: Connection | None) -> Settings:
-        from airflow.providers.common.compat.sdk import mask_secret
-
-        self._without_connection = connection is None
-        if connection is None:
+    def _read(self, text: str | None) -> Settings:
+        self._without_connection = text is None
+        if text is None:
             self.log.info("No connection %s: using Application Default Credentials.", self.earthengine_conn_id)
-        extras = {} if connection is None else _extras(connection)
+        extras = _extras(self.earthengine_conn_id, text)
         if self._impersonation_chain:
             extras["impersonation_chain"] = self._impersonation_chain
         settings = Settings.from_extras(extras)
-        for secret in settings.secrets():
-            mask_secret(secret)
+        mask(settings.secrets())
         if settings.unknown:
             self.log.warning(
                 "Connection %s has extras that nothing reads: %s. Known are: %s.",
@@ -179,6 +182,7 @@ class EarthEngineOperationsHook(BaseHook):
     @property
     def credentials(self) -> Any:
         """The google-auth credentials, to share with Google's own client: ``ee.Initialize(hook.credentials, ...)``."""
+        self._come_by()
         return self._get_identity().credentials
 
     @property
@@ -206,8 +210,15 @@ class EarthEngineOperationsHook(BaseHook):
         """Return the client, made on first use. It may be used from several threads."""
         with self._lock:
             if self._client is None:
-                self._client = connect(self.settings, self.credentials)
+                credentials = self.credentials
+                on_secret = None if self._masking is None else self._masking.learn
+                self._client = connect(self.settings, credentials, on_secret=on_secret)
             return self._client
+
+    def _come_by(self) -> None:
+        """Have masked what other threads learned: the token, if they fetched it."""
+        if self._masking is not None:
+            self._masking.come_by()
 
     # What is done with it
 
@@ -289,7 +300,12 @@ class EarthEngineOperationsHook(BaseHook):
         :param max_concurrency: requests at once.
         """
         parsed = self.parse(operations)
-        return cancel_operations(self.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=max_concurrency)
+        try:
+            return cancel_operations(
+                self.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=max_concurrency
+            )
+        finally:
+            self._come_by()
 
     def delete_operation(self, operation: Any) -> None:
         """Delete the record of an operation. It does not cancel it.
@@ -323,7 +339,13 @@ class EarthEngineOperationsHook(BaseHook):
             deadline=None if timeout is None else client.clock.time() + timeout,
             accepted_states=parse_states(accepted_states),
         )
-        verdict = wait(client, watch, poll_interval=poll_interval, max_concurrency=max_concurrency)
+        verdict = wait(
+            client,
+            watch,
+            poll_interval=poll_interval,
+            max_concurrency=max_concurrency,
+            on_poll=lambda _changed: self._come_by(),
+        )
         report = watch.report()
         if verdict is Verdict.NOT_ACCEPTED:
             raise OperationsFailedError(watch.message(verdict), report=report)
@@ -395,14 +417,18 @@ class EarthEngineOperationsHook(BaseHook):
         }
 
 
-def _extras(connection: Connection) -> dict[str, Any]:
+def _extra_of(connection: Connection) -> str:
+    # Of the connection nothing else is kept: its repr shows the extras.
+    return ConcealedText(connection.extra or "")
+
+
+def _extras(conn_id: str, text: str | None) -> dict[str, Any]:
     """Read the extras; text that is not JSON is refused, as without its credentials others would be used."""
-    if not connection.extra:
+    if not text:
         return {}
-    try:
-        extras = json.loads(connection.extra)
-    except ValueError:
-        extras = None
+    extras = None
+    with suppress(ValueError):
+        extras = json.loads(text)
     if not isinstance(extras, Mapping):
-        raise InvalidSettingsError(f"the extras of connection {connection.conn_id} are not a JSON object")
-    return dict(extras)
+        raise InvalidSettingsError(f"the extras of connection {conn_id} are not a JSON object")
+    return ConcealedMapping(extras)
