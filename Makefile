@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark docs
+.PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark fuzz docs
 .PHONY: format constraints clean
 
 help: ## Show this list
@@ -26,7 +26,7 @@ standalone: setup ## Leave Airflow's UI and the emulator up to explore
 	$(BIN)/python -m tests.support.standalone
 
 test: lint types ## Everything: lint, types, unit, integration, examples, wheel, kill matrix; coverage of at least 95 %
-	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit
+	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit tests/properties tests/fuzz
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
 	$(BIN)/python -m pytest tests/e2e
 
@@ -57,6 +57,14 @@ benchmark: setup ## Measure against the emulator, write docs/benchmarks.md; half
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --editable '.[emulator]' --group benchmark
 	$(BIN)/python -m tests.benchmarks $(BENCHMARK)
 
+FUZZ := .cache/fuzz
+FUZZ_SECONDS ?= 600
+
+fuzz: setup ## Fuzz names, payloads, answers and extras for FUZZ_SECONDS (600); 1 if something is found
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(FUZZ)
+	$(BIN)/uv pip install --quiet --python $(FUZZ)/bin/python --constraint .ci/constraints.txt --group fuzz
+	$(FUZZ)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
 check: lint types unit ## The fast inner loop
 
 lint: setup
@@ -67,7 +75,7 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/python -m pytest -q -n auto tests/unit
+	$(BIN)/python -m pytest -q -n auto tests/unit tests/properties tests/fuzz
 
 integration: setup ## The tests that start a real Airflow, a real client, a clean environment
 	$(BIN)/python -m pytest tests/integration
@@ -81,7 +89,7 @@ format: setup ## Format the code and mend what can be mended
 
 constraints: setup ## Pin the newest versions that work together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --all-extras --group dev --group benchmark --group distributed --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
+	  --all-extras --group dev --group benchmark --group distributed --group fuzz --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
