@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark docs
-.PHONY: soak floors newest audit audit-offline dist format constraints clean
+.PHONY: fuzz soak floors newest audit audit-offline dist format constraints clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,7 +27,7 @@ standalone: setup ## Leave Airflow's UI and the emulator up to explore
 
 # The floors are pinned for Python 3.11, the lowest too.
 test: lint types $(if $(filter %python3.11,$(PYTHON)),floors) ## Everything: lint, types, unit, lowest versions, integration, examples, wheel, kill matrix; coverage of at least 95 %
-	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit
+	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit tests/properties tests/fuzz
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
 	$(BIN)/python -m pytest tests/e2e
 
@@ -94,6 +94,13 @@ benchmark: setup ## Measure against the emulator, write docs/benchmarks.md; half
 
 soak: setup ## Soak one triggerer in 500 operations that come and go, with faults; 10 minutes; 1 if a figure is missed
 	$(BIN)/python -m tests.soak $(SOAK)
+FUZZ := .cache/fuzz
+FUZZ_SECONDS ?= 600
+
+fuzz: setup ## Fuzz names, payloads, answers and extras for FUZZ_SECONDS (600); 1 if something is found
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(FUZZ)
+	$(BIN)/uv pip install --quiet --python $(FUZZ)/bin/python --constraint .ci/constraints.txt --group fuzz
+	$(FUZZ)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 check: lint types unit ## The fast inner loop
 
@@ -106,7 +113,7 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/python -m pytest -q -n auto tests/unit
+	$(BIN)/python -m pytest -q -n auto tests/unit tests/properties tests/fuzz
 
 integration: setup ## The tests that start a real Airflow, a real client, a clean environment
 	$(BIN)/python -m pytest tests/integration
@@ -130,7 +137,7 @@ endef
 
 constraints: setup ## Pin the newest versions that work together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --all-extras --group dev --group benchmark --group distributed --group audit --group release \
+	  --all-extras --group dev --group benchmark --group distributed --group fuzz --group audit --group release \
 	  --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
 	$(foreach airflow,$(FLOORS),$(call pin_floors,$(airflow)))
 

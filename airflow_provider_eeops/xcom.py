@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_eeops._compat import get_task_states
@@ -119,7 +120,7 @@ def pull_from_tasks(
     """
     found: list[Any] = []
     unknown: list[InvalidOperationNameError] = []
-    for task_id in [task_ids] if isinstance(task_ids, str) else list(task_ids):
+    for task_id in _each(task_ids):
         try:
             scope = _scope(ti, task_id)
         except InvalidOperationNameError as error:
@@ -177,10 +178,10 @@ def unknown_task(task_id: Any, known: Iterable[str], *, where: str) -> InvalidOp
     :param known: those that do.
     :param where: what has no such task.
     """
-    if not isinstance(task_id, str):
+    if not issubclass(type(task_id), str):
         kind = f"a {type(task_id).__name__}"
         return InvalidOperationNameError(f"xcom_task_ids holds {kind}: give task ids, as text", value=kind)
-    known = list(known)
+    task_id, known = str.__str__(task_id), list(known)
     import difflib
 
     near = difflib.get_close_matches(task_id, known, n=3, cutoff=0.5)
@@ -202,10 +203,24 @@ def _sifted(source: str, returned: Any, tracked: Any, hook: EarthEngineOperation
     return [certain.names, tracked]
 
 
+def _each(task_ids: Any) -> list[Any]:
+    """Read one task id or several; what is none of these is refused with those that name no task."""
+    try:
+        each = [task_ids] if isinstance(task_ids, str) else list(islice(task_ids, _MOST_TASKS + 1))
+    except Exception:  # noqa: BLE001 - whatever its class does
+        each = [task_ids]
+    if len(each) > _MOST_TASKS:  # an iterator may have no end
+        each = [task_ids]
+    return [str.__str__(task_id) if issubclass(type(task_id), str) else task_id for task_id in each]
+
+
+_MOST_TASKS = 100_000
+
+
 def _scope(ti: Any, task_id: str) -> dict[str, int]:
     """Say which mapped instances of a task to pull from: the own one within a mapped task group, else all."""
     dag = ti.task.dag
-    if not isinstance(task_id, str) or task_id not in dag.task_dict:
+    if type(task_id) is not str or task_id not in dag.task_dict:
         raise unknown_task(task_id, dag.task_dict, where=f"DAG {dag.dag_id}")
     group = ti.task.get_closest_mapped_task_group()
     upstream = dag.get_task(task_id).get_closest_mapped_task_group()

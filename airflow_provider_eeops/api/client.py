@@ -127,6 +127,7 @@ class EarthEngineOperationsClient:
         :param name: operation name.
         :raises NotFoundError: there is no such operation, or no longer.
         """
+        name = self._checked(name)
         return Operation.from_payload(self._request("get", name), name=name)
 
     def cancel_operation(self, name: str) -> None:
@@ -138,14 +139,14 @@ class EarthEngineOperationsClient:
         :raises FailedPreconditionError: the operation has finished.
         :raises UnimplementedError: the server cannot cancel.
         """
-        self._request("cancel", name, body={})
+        self._request("cancel", self._checked(name), body={})
 
     def delete_operation(self, name: str) -> None:
         """Delete the record of an operation. It does not cancel it.
 
         :param name: operation name.
         """
-        self._request("delete", name)
+        self._request("delete", self._checked(name))
 
     def wait_operation(self, name: str, *, timeout: float) -> Operation:
         """Ask the server to answer when the operation is done, or after ``timeout``, or earlier as it likes.
@@ -154,6 +155,7 @@ class EarthEngineOperationsClient:
         :param timeout: seconds; at most half the read timeout of the budget, so that the answer can arrive in time.
         :raises UnimplementedError: the server cannot wait.
         """
+        name = self._checked(name)
         seconds = max(0.0, min(timeout, self._budget.read_timeout / 2))
         return Operation.from_payload(self._request("wait", name, body={"timeout": f"{seconds:.3f}s"}), name=name)
 
@@ -174,7 +176,8 @@ class EarthEngineOperationsClient:
         :param page_size: operations a page.
         :raises UnexpectedAnswerError: the server repeats a page, or the listing does not end.
         """
-        check_project_allowed(check_project_id(project_id), self._allowed_projects, project_id)
+        project_id = check_project_id(project_id)
+        check_project_allowed(project_id, self._allowed_projects, project_id)
         path = f"{self._api_version}/projects/{project_id}/operations"
         params = {"pageSize": str(page_size)}
         seen: set[str] = set()
@@ -185,14 +188,20 @@ class EarthEngineOperationsClient:
             token = answer.get("nextPageToken")
             if not isinstance(token, str) or not token:
                 return
+            if not _is_writable(token):
+                raise UnexpectedAnswerError(f"GET {path}: the page token is no Unicode text.", http_status=200)
             if token in seen:
                 raise UnexpectedAnswerError(f"GET {path}: the server repeats a page.", http_status=200)
             seen.add(token)
             params["pageToken"] = token
         raise UnexpectedAnswerError(f"GET {path}: no end after {_MOST_PAGES} pages.", http_status=200)
 
+    def _checked(self, name: str) -> str:
+        name = check_operation_name(name)
+        check_project_allowed(project_of(name), self._allowed_projects, name)
+        return name
+
     def _request(self, call: Call, name: str, *, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        check_project_allowed(project_of(check_operation_name(name)), self._allowed_projects, name)
         verb = f":{call}" if call in {"cancel", "wait"} else ""
         return self._send(call, f"{self._api_version}/{name}{verb}", operation_name=name, body=body)
 
@@ -224,6 +233,15 @@ def _listed(items: list[Any], project_id: str) -> list[Operation]:
 
 def _is_number(project_id: str) -> bool:
     return project_id.isascii() and project_id.isdecimal()
+
+
+def _is_writable(text: str) -> bool:
+    """Whether a URL can hold it: JSON can hold one half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def connect(

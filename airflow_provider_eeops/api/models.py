@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -116,18 +117,19 @@ class Operation:
     end_time: datetime | None = None
 
     @classmethod
-    def from_payload(cls, payload: Mapping[str, Any], *, name: str | None = None) -> Self:
+    def from_payload(cls, payload: Any, *, name: str | None = None) -> Self:
         """Read an Operation as the API sends it.
 
-        :param payload: the JSON object.
+        :param payload: the JSON object; of any other value nothing is known.
         :param name: the name that was asked for, if one was.
         """
+        payload = _mapping(payload)
         metadata = _mapping(payload.get("metadata"))
         error = _mapping(payload.get("error"))
         uris = metadata.get("destinationUris")
         return cls(
             name=name or _text(payload.get("name")) or "",
-            state=_state(payload, metadata, error),
+            state=_state(payload, metadata),
             error_code=_integer(error.get("code")),
             error_message=_text(error.get("message")),
             description=_text(metadata.get("description")),
@@ -135,7 +137,7 @@ class Operation:
             progress=_number(metadata.get("progress")),
             eecu_seconds=_number(metadata.get("batchEecuUsageSeconds")),
             attempt=_integer(metadata.get("attempt")),
-            destination_uris=tuple(u for u in uris if isinstance(u, str)) if isinstance(uris, list) else (),
+            destination_uris=tuple(filter(None, map(_text, uris))) if isinstance(uris, list) else (),
             create_time=_time(metadata.get("createTime")),
             start_time=_time(metadata.get("startTime")),
             end_time=_time(metadata.get("endTime")),
@@ -166,13 +168,14 @@ class Operation:
         return Outcome.CANCELLED if self.state == OperationState.CANCELLED else Outcome.FINISHED_FIRST
 
 
-def _state(payload: Mapping[str, Any], metadata: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+def _state(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     """Derive the state: of what has ended ``error`` says how, ``metadata.state`` may lag, be missing or disagree."""
     state = _text(metadata.get("state")) or OperationState.STATE_UNSPECIFIED
     if payload.get("done") is not True and state not in TERMINAL_STATES:
         return state
-    if error:
-        cancelled = _integer(error.get("code")) == CODES["CANCELLED"]
+    error = payload.get("error")
+    if error:  # also one that cannot be read: what has an error did not succeed
+        cancelled = _integer(_mapping(error).get("code")) == CODES["CANCELLED"]
         return OperationState.CANCELLED if cancelled else OperationState.FAILED
     return state if state in TERMINAL_STATES else OperationState.SUCCEEDED
 
@@ -182,7 +185,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    """Read text; what UTF-8 cannot write or PostgreSQL cannot store would break a log line or an XCom."""
+    return _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else None
+
+
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def _number(value: Any) -> float | None:
@@ -194,8 +201,12 @@ def _number(value: Any) -> float | None:
 
 
 def _integer(value: Any) -> int | None:
+    """Read a number of 32 bits, as both that an Operation has are; Airflow's messages have no room for any other."""
     number = _number(value)
-    return int(number) if number is not None and number.is_integer() else None
+    return int(number) if number is not None and number.is_integer() and abs(number) < _OVER_32_BITS else None
+
+
+_OVER_32_BITS = 2**31
 
 
 def _time(value: Any) -> datetime | None:

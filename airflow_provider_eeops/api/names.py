@@ -38,6 +38,9 @@ _OPERATION_NAME = re.compile(rf"projects/({_PROJECT})/operations/({_SEGMENT}(?:/
 
 _MAX_LENGTH = 512
 _MAX_DEPTH = 32
+_MOST_VALUES = 500_000  # what a listing can have; an iterator may have no end, and a value may hold another many times
+_MOST_INVALID = 10_000
+_MOST_LISTED = 20
 _SHOWN = 80
 
 _REMEDY = "Pass an operation name, projects/PROJECT/operations/ID, or an operation id with a project."
@@ -62,7 +65,10 @@ class ParsedNames:
         if len(self.invalid) == 1:
             raise self.invalid[0]
         if self.invalid:
-            listed = "\n".join(f"- {error}" for error in self.invalid)
+            few = self.invalid if len(self.invalid) <= _MOST_LISTED else self.invalid[: _MOST_LISTED - 1]
+            listed = "\n".join(f"- {error}" for error in few)
+            if len(few) < len(self.invalid):  # the last may say why there are no more
+                listed += f"\n- and {len(self.invalid) - len(few) - 1} more\n- {self.invalid[-1]}"
             raise InvalidOperationNameError(
                 f"{len(self.invalid)} values are not operations:\n{listed}", value=self.invalid[0].value
             )
@@ -95,9 +101,10 @@ def check_operation_name(name: str) -> str:
 
     :raises InvalidOperationNameError: otherwise.
     """
-    if not isinstance(name, str) or len(name) > _MAX_LENGTH or not _OPERATION_NAME.fullmatch(name):
+    text = _text(name)
+    if text is None or len(text) > _MAX_LENGTH or not _OPERATION_NAME.fullmatch(text):
         raise InvalidOperationNameError(f"{_show(name)} is not an operation name. {_REMEDY}", value=_show(name))
-    return name
+    return text
 
 
 def check_project_id(project_id: str) -> str:
@@ -105,12 +112,13 @@ def check_project_id(project_id: str) -> str:
 
     :raises InvalidOperationNameError: otherwise.
     """
-    if not isinstance(project_id, str) or not _PROJECT_ID.fullmatch(project_id):
+    text = _text(project_id)
+    if text is None or len(text) > _MAX_LENGTH or not _PROJECT_ID.fullmatch(text):
         raise InvalidOperationNameError(
             f"{_show(project_id)} is not a project id. Pass the id alone, such as 'my-project'.",
             value=_show(project_id),
         )
-    return project_id
+    return text
 
 
 def check_project_allowed(project_id: str, allowed_projects: Collection[str], value: str) -> None:
@@ -160,35 +168,75 @@ def unpacked(names: Iterable[str] | Mapping[str, Iterable[str]]) -> list[str]:
     return [f"{parent}/{id_}" for parent, ids in names.items() for id_ in ids]
 
 
+def _text(value: Any) -> str | None:
+    """Return what a text holds, whatever its class says of it; None if it is none."""
+    # A member of an enumeration that is a str is written as its name, and a mock may pass for any class.
+    return str.__str__(value) if issubclass(type(value), str) else None
+
+
 def _show(value: Any) -> str:
-    """Quote a value, shortened; only its type if it is a container, as that may hold anything."""
-    if isinstance(value, (str, bytes)):
-        return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}... ({len(value)} characters)"
-    if isinstance(value, (int, float)):
+    """Quote a value, shortened; only its type if it is of another class than Python's own, as that may do anything."""
+    shown = value if type(value) is bytes else _text(value)
+    if shown is not None:
+        return repr(shown) if len(shown) <= _SHOWN else f"{shown[:_SHOWN]!r}... ({len(shown)} characters)"
+    if type(value) in {int, float, bool}:
         try:
             return f"the number {value!r}"[:_SHOWN]
         except ValueError:  # an int of more digits than Python prints
             return "an integer of thousands of digits"
-    return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
+    try:
+        return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
+    except Exception:  # noqa: BLE001 - a class may hold anything as its module
+        return "a value of a type that cannot be named"
+
+
+class _Overrun(Exception):  # noqa: N818 - ends the parsing, is no error
+    """There is more to read than anybody can have meant."""
 
 
 class _Parser:
     def __init__(self, project_id: str | Callable[[], str | None] | None, allowed_projects: Collection[str]) -> None:
         self._project_id = project_id
+        self._project_failure: Exception | None = None
         self._allowed = frozenset(allowed_projects)
         self._seen: set[str] = set()
         self._path: list[Any] = []  # the containers around the value at hand, to notice one that holds itself
+        self._visited = 0
         self._result = ParsedNames()
 
     def parse(self, value: Any) -> ParsedNames:
-        self._visit(value)
+        try:
+            self._visit(value)
+        except _Overrun as overrun:
+            self._result.invalid.append(
+                InvalidOperationNameError(f"{overrun}: the rest was not read", value="the rest")
+            )
         return self._result
 
     def _visit(self, value: Any) -> None:
+        self._visited += 1
+        if self._visited > _MOST_VALUES:
+            raise _Overrun(f"more than {_MOST_VALUES} values are more than can be operations")
         try:
             self._dispatch(value)
         except InvalidOperationNameError as error:
-            self._result.invalid.append(error)
+            self._refuse(error)
+        except _Overrun:
+            raise
+        except Exception as error:
+            if error is self._project_failure:
+                raise
+            # Whatever its class does, the values beside it are still to be found.
+            self._refuse(
+                InvalidOperationNameError(
+                    f"{_show(value)} could not be read ({type(error).__name__}). {_REMEDY}", value=_show(value)
+                )
+            )
+
+    def _refuse(self, error: InvalidOperationNameError) -> None:
+        if len(self._result.invalid) >= _MOST_INVALID:
+            raise _Overrun(f"more than {_MOST_INVALID} values are not operations")
+        self._result.invalid.append(error.with_traceback(None))
 
     def _enter(self, container: Any, items: Iterable[Any]) -> None:
         if len(self._path) >= _MAX_DEPTH or any(outer is container for outer in self._path):
@@ -205,8 +253,8 @@ class _Parser:
     def _dispatch(self, value: Any) -> None:
         if value is None:
             return
-        if isinstance(value, str):
-            self._string(value)
+        if (text := _text(value)) is not None:
+            self._string(text)
         elif isinstance(value, Mapping):
             self._mapping(value)
         elif isinstance(value, Operation):
@@ -249,16 +297,17 @@ class _Parser:
                 value=f"{{{keys}}}",
             )
 
-    def _add(self, text: Any) -> None:
-        name = self._full_name(text)
+    def _add(self, value: Any) -> None:
+        name = self._full_name(value)
         check_project_allowed(project_of(name), self._allowed, name)
         if name not in self._seen:
             self._seen.add(name)
             self._result.names.append(name)
 
-    def _full_name(self, text: Any) -> str:
-        if not isinstance(text, str) or "/" in text or not _OPERATION_ID.fullmatch(text):
-            return check_operation_name(text)
+    def _full_name(self, value: Any) -> str:
+        text = _text(value)
+        if text is None or "/" in text or not _OPERATION_ID.fullmatch(text):
+            return check_operation_name(value)
         project_id = self._default_project()
         if project_id is None:
             raise InvalidOperationNameError(
@@ -270,23 +319,28 @@ class _Parser:
 
     def _default_project(self) -> str | None:
         if callable(self._project_id):
-            self._project_id = self._project_id()
+            try:
+                self._project_id = self._project_id()
+            except Exception as error:
+                self._project_failure = error
+                raise
         return self._project_id
 
 
 def _was_none(name: Any, outcome: Any) -> bool:
     """Whether an entry of a report stands for a value that was no operation: there is nothing to ask for."""
-    return outcome == Outcome.ERROR and not (isinstance(name, str) and _OPERATION_NAME.fullmatch(name))
+    text = _text(name)
+    return _text(outcome) == Outcome.ERROR and not (text is not None and _OPERATION_NAME.fullmatch(text))
 
 
 def _without_those_that_were_none(entries: Any) -> Any:
-    if not isinstance(entries, (list, tuple)):
+    if type(entries) not in {list, tuple}:  # of another class it may do anything; then each entry is looked at
         return entries
-    return [
-        entry
-        for entry in entries
-        if not (isinstance(entry, Mapping) and _was_none(entry.get("name"), entry.get("outcome")))
-    ]
+    return [entry for entry in entries if not _is_entry_that_was_none(entry)]
+
+
+def _is_entry_that_was_none(entry: Any) -> bool:
+    return type(entry) is dict and _was_none(entry.get("name"), entry.get("outcome"))
 
 
 def _items(value: Any) -> Iterable[Any] | None:
@@ -294,7 +348,7 @@ def _items(value: Any) -> Iterable[Any] | None:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return None
     if isinstance(value, (set, frozenset)):
-        return sorted(value, key=lambda item: item if isinstance(item, str) else _show(item))
+        return sorted(value, key=lambda item: _text(item) or _show(item))
     try:
         items: Iterable[Any] = iter(value)
     except TypeError:  # also what an Airflow XComArg says that was not resolved
@@ -324,11 +378,11 @@ def is_ee_task(value: Any) -> bool:
     return hasattr(value, "operation_name") and hasattr(value, "task_type")
 
 
-def _name_of_ee_task(task: Any) -> str:
+def _name_of_ee_task(task: Any) -> Any:
     name = task.operation_name or getattr(task, "id", None)
     if not name:
         raise InvalidOperationNameError(
             "an Earth Engine task that was not started has no operation: call start() on it first",
             value=_show(task),
         )
-    return str(name)
+    return name

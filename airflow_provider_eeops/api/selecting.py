@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -138,8 +139,9 @@ class OperationSelector:
     def __post_init__(self) -> None:
         for name in ("states", "types"):  # a set's order differs from process to process, and with it the DAG's hash
             value = getattr(self, name)
-            if isinstance(value, (set, frozenset)):
-                setattr(self, name, tuple(sorted(value, key=str)))
+            with _refused_if_unreadable(name, value):
+                if isinstance(value, (set, frozenset)):
+                    setattr(self, name, tuple(sorted(value, key=str)))
         self._given = frozenset(self.parameters())
         _checked(self.parameters(), rendered=False)
 
@@ -150,6 +152,11 @@ class OperationSelector:
         :param value: a selector, a mapping of its parameters, or text that holds one as JSON or as a Python literal.
         :raises InvalidInputError: naming what is wrong with it.
         """
+        with _refused_if_unreadable("selector", value):
+            return cls._of(value)
+
+    @classmethod
+    def _of(cls, value: Any) -> OperationSelector:
         if isinstance(value, OperationSelector):
             return value
         given = _literal("selector", value) if isinstance(value, str) else value
@@ -161,7 +168,7 @@ class OperationSelector:
             if name not in cls.template_fields:
                 import difflib
 
-                near = difflib.get_close_matches(str(name), cls.template_fields, n=1)
+                near = difflib.get_close_matches(name, cls.template_fields, n=1) if isinstance(name, str) else []
                 raise InvalidInputError(
                     f"selector has {_shown(name)}: it may have {', '.join(cls.template_fields)}"
                     + (f"; did you mean {near[0]!r}?" if near else "")
@@ -245,12 +252,24 @@ def is_template(value: Any) -> bool:
 
     :param value: a parameter.
     """
+    try:
+        return _holds_template(value, levels=_MAX_DEPTH)
+    except Exception:  # noqa: BLE001 - what does harm when it is looked at is refused by name, by who reads it
+        return False
+
+
+_MAX_DEPTH = 32
+
+
+def _holds_template(value: Any, *, levels: int) -> bool:
+    if levels == 0:  # also what holds itself
+        return False
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, Mapping):
-        return any(is_template(each) for each in value.values())
+        return any(_holds_template(each, levels=levels - 1) for each in value.values())
     if isinstance(value, (list, tuple, set, frozenset)):
-        return any(is_template(each) for each in value)
+        return any(_holds_template(each, levels=levels - 1) for each in value)
     return hasattr(value, "resolve")  # an XComArg, and whatever else Airflow resolves
 
 
@@ -262,13 +281,25 @@ def _checked(given: Mapping[str, Any], *, rendered: bool) -> dict[str, Any]:
     read = {}
     for name, value in given.items():
         if not is_template(value):
-            read[name] = _READERS[name](name, value)
+            with _refused_if_unreadable(name, value):
+                read[name] = _READERS[name](name, value)
         elif rendered:
             raise InvalidInputError(f"{name} is {_shown(value)}: a template that was not rendered")
         else:
             read[name] = value
     _check_together(read)
     return read
+
+
+@contextmanager
+def _refused_if_unreadable(name: str, value: Any) -> Iterator[None]:
+    """Refuse a value of which the class raises an error of its own when it is looked at."""
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever its class does
+        raise InvalidInputError(f"{name} is {_shown(value)}: it cannot be read ({type(error).__name__})") from None
 
 
 def _check_together(read: Mapping[str, Any]) -> None:
@@ -322,7 +353,9 @@ def _words(name: str, value: Any, *, such_as: str) -> tuple[str, ...]:
         raise InvalidInputError(
             f"{name} is {_shown(value)}: it must name at least one, such as [{such_as!r}], or be left out"
         )
-    return tuple(dict.fromkeys(sorted(items) if isinstance(items, (set, frozenset)) else map(str, items)))
+    # A member of an enumeration that is a str is written as its name.
+    words = [str.__str__(item) for item in items]
+    return tuple(dict.fromkeys(sorted(words) if isinstance(items, (set, frozenset)) else words))
 
 
 def _description(name: str, value: Any) -> str:
@@ -330,7 +363,7 @@ def _description(name: str, value: Any) -> str:
         raise InvalidInputError(f"{name} is {_shown(value)}: it must be text, such as 'nightly-*'")
     if not value.strip(" *?"):  # also what is left of 'PREFIX*' when a template rendered the prefix to nothing
         raise InvalidInputError(f"{name} is {_shown(value)}, which selects nothing or all: give a prefix, or no {name}")
-    return value
+    return str.__str__(value)
 
 
 def _moment(name: str, value: Any) -> datetime:
@@ -438,6 +471,6 @@ def _shown(value: Any, *, most: int = 80) -> str:
     """Quote a value, shortened. The description of an operation is any text that anybody gave it."""
     try:
         text = repr(value)
-    except ValueError:  # an int of more digits than Python prints
+    except Exception:  # noqa: BLE001 - an int of more digits than Python prints, or a class that refuses
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= most else f"{text[:most]}..."

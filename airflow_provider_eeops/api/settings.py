@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_eeops.api.names import check_project_id
 from airflow_provider_eeops.api.retrying import Budget
@@ -135,7 +135,7 @@ FIELDS: tuple[ConnectionField, ...] = (
         "requests_per_second",
         "Requests per Second",
         "Pace of one process's requests. Earth Engine allows a project and an account 100 a second. Default: 95.",
-        {"type": ["number", "null"], "exclusiveMinimum": 0},
+        {"type": ["number", "null"], "minimum": 0.001},
     ),
     ConnectionField(
         "connect_timeout",
@@ -429,7 +429,27 @@ def _read_proxies(name: str, value: Any) -> Mapping[str, str]:
             raise InvalidSettingsError(f"connection extra {name} has a key that is no scheme, such as 'https'")
         if not isinstance(address, str):
             raise InvalidSettingsError(f"connection extra {name}: a proxy must be text, a URL")
+        if address and scheme != "no_proxy":
+            _check_proxy(name, address)
     return ConcealedMapping(proxies)
+
+
+def _check_proxy(name: str, address: str) -> None:
+    """Refuse what requests would fail with at each request, by an error of its own; the message quotes no password."""
+    try:
+        unquote(address).encode("latin-1")
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        usable = bool(parts.hostname) and parts.port != 0
+    except UnicodeEncodeError:
+        raise InvalidSettingsError(
+            f"connection extra {name}: a proxy's URL has a character beyond Latin-1, which HTTP cannot send"
+        ) from None
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidSettingsError(
+            f"connection extra {name}: a proxy's URL needs a host, such as http://proxy.example:3128"
+        )
 
 
 def _read_number(name: str, value: Any, *, least: float, exclusive: bool) -> float:
@@ -445,6 +465,13 @@ def _read_number(name: str, value: Any, *, least: float, exclusive: bool) -> flo
 
 def _read_positive(name: str, value: Any) -> float:
     return _read_number(name, value, least=0, exclusive=True)
+
+
+def _read_pace(name: str, value: Any) -> float:
+    return _read_number(name, value, least=_SLOWEST_PACE, exclusive=False)
+
+
+_SLOWEST_PACE = 0.001  # a request in 17 minutes; still slower is a slip, and at some point too long to sleep
 
 
 def _read_count(name: str, value: Any) -> int:
@@ -525,7 +552,7 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "is_anonymous": _read_flag,
     "api_version": _read_api_version,
     "base_url": _read_base_url,
-    "requests_per_second": _read_positive,
+    "requests_per_second": _read_pace,
     "connect_timeout": _read_positive,
     "read_timeout": _read_positive,
     "proxies": _read_proxies,

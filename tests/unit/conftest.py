@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import hypothesis
 import pytest
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
@@ -14,12 +13,6 @@ from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer
 from tests.support.clock import ManualClock
-
-# A slow machine is no finding, and a run leaves no files behind.
-hypothesis.settings.register_profile(
-    "unit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], database=None
-)
-hypothesis.settings.load_profile("unit")
 
 Connect = Callable[..., EarthEngineOperationsClient]
 

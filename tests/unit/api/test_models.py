@@ -6,11 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from airflow_provider_eeops.api.models import (
-    TERMINAL_STATES,
     Operation,
     OperationResult,
     OperationState,
@@ -20,7 +17,6 @@ from airflow_provider_eeops.api.models import (
     merged,
 )
 from airflow_provider_eeops.api.names import parse_operation_names
-from airflow_provider_eeops.api.watching import Watch
 from airflow_provider_eeops.exceptions import (
     ConnectionFailedError,
     EarthEngineError,
@@ -141,48 +137,6 @@ def test_the_name_asked_for_wins() -> None:
 def test_a_field_that_cannot_be_read_is_none(field: str, value: Any) -> None:
     operation = Operation.from_payload({"metadata": {field: value}})
     assert operation == Operation("")
-
-
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
-    max_leaves=8,
-)
-METADATA = st.fixed_dictionaries(
-    {},
-    optional={
-        "state": st.one_of(JSON, st.sampled_from([state.value for state in OperationState])),
-        "progress": JSON,
-        "batchEecuUsageSeconds": JSON,
-        "attempt": JSON,
-        "destinationUris": JSON,
-        "createTime": st.one_of(JSON, st.datetimes().map(lambda moment: f"{moment.isoformat()}Z")),
-        "description": JSON,
-    },
-)
-PAYLOADS = st.fixed_dictionaries(
-    {},
-    optional={
-        "name": JSON,
-        "metadata": st.one_of(JSON, METADATA),
-        "done": JSON,
-        "error": st.one_of(JSON, st.fixed_dictionaries({}, optional={"code": JSON, "message": JSON})),
-        "response": JSON,
-    },
-)
-
-
-@given(before=PAYLOADS, now=PAYLOADS)
-def test_any_json_object_can_be_read_shown_and_watched(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    watch = Watch((A,))
-    for payload in (before, now):
-        operation = Operation.from_payload(payload, name=A)
-        watch.learn({A: operation}, {})
-        assert operation.progress_words.startswith(operation.state)
-        assert operation.confirmed is (operation.state in TERMINAL_STATES)
-        if operation.outcome is Outcome.CANCELLED and payload.get("done") is True:
-            assert operation.error_code in {1, None}
-    json.dumps(watch.report().to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize(

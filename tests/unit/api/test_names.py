@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ee
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report
 from airflow_provider_eeops.api.names import (
@@ -365,45 +362,6 @@ def test_refusals_are_value_errors() -> None:
     with pytest.raises(ValueError, match="not an operation name") as caught:
         check_operation_name(5)  # type: ignore[arg-type]
     assert isinstance(caught.value, InvalidInputError)
-
-
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.binary(max_size=8),
-    st.text(max_size=30),
-    st.from_regex(r"projects/[a-z./%:?#]{1,6}/operations/[A-Z./%:?#]{1,6}", fullmatch=True),
-    st.from_regex(r"[\[{('\"][A-Za-z/\[\]{}()'\",: \\]{0,12}", fullmatch=True),
-)
-KEYS = st.one_of(st.sampled_from(["name", "id", "operations", "state"]), st.text(max_size=5))
-ANYTHING = st.recursive(
-    SCALARS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4),
-        st.tuples(inner, inner),
-        st.dictionaries(KEYS, inner, max_size=4),
-    ),
-    max_leaves=12,
-)
-
-
-@given(value=ANYTHING, form=st.sampled_from([lambda value: value, repr, str]))
-def test_any_input_gives_safe_names_or_refusals(value: Any, form: Callable[[Any], Any]) -> None:
-    parsed = parse_operation_names(form(value), project_id="one")
-    for name in parsed.names:
-        assert re.fullmatch(r"projects/[^/]+/operations/.+", name)
-        assert check_operation_name(name) == name
-        assert not {"", ".", ".."}.intersection(name.split("/"))
-        assert not re.search(r"[^!-~]|[?#%\\]", name)
-    assert len(set(parsed.names)) == len(parsed.names)
-    assert all(isinstance(error, InvalidOperationNameError) for error in parsed.invalid)
-
-
-@given(payload=st.dictionaries(st.text(max_size=5), ANYTHING, max_size=4))
-def test_a_name_in_a_mapping_wins(payload: Mapping[str, Any]) -> None:
-    assert parse_operation_names({**payload, "name": A}).names == [A]
 
 
 def test_a_report_is_taken_as_it_is() -> None:

@@ -3,8 +3,6 @@ from __future__ import annotations
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from airflow_provider_eeops.api.retrying import Budget, retry_after_seconds, wait_before_retry
 from airflow_provider_eeops.exceptions import (
@@ -84,19 +82,6 @@ def test_whether_and_when(
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert retry_after_seconds(header, now=NOW) == seconds
-
-
-@given(
-    header=st.one_of(
-        st.text(),
-        st.integers().map(str),
-        st.datetimes().map(lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S GMT")),
-        st.from_regex(r"[A-Z][a-z]{2}, \d{1,30} Jan \d{1,30} \d\d:\d\d:\d{1,9} [+-]\d{1,30}", fullmatch=True),
-    )
-)
-def test_any_retry_after_is_a_wait_or_none(header: str) -> None:
-    seconds = retry_after_seconds(header, now=NOW)
-    assert seconds is None or seconds >= 0
 
 
 @pytest.mark.parametrize(("until", "end"), [(None, 30.0), (25.0, 25.0), (15.0, 15.0), (100.0, 30.0)])
