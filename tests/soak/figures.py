@@ -19,8 +19,9 @@ __all__ = ["figures", "told"]
 
 _RATIO = 1.1
 """What memory may be in the last third, of what it was in the first."""
-_MORE = 8
-"""What there may be more of anything that is counted."""
+_MORE = 24
+"""What there may be more of anything that is counted: an outage leaves idle connections and threads behind, up to the
+size of their pools."""
 _LATE_SECONDS = 60.0
 """How late an event may be beyond its interval: a request that failed is sent again, and a poll that was answered late
 is not begun anew."""
