@@ -15,6 +15,7 @@ import pytest
 from airflow_provider_eeops import xcom
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.instances import Instance, Run
+from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.triggers import operations as module
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 
@@ -122,12 +123,12 @@ def test_a_log_that_nobody_takes_does_not_stop_the_event_loop(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, in_time = threading.Event(), []
-    log_poll = create_autospec(module.log_poll, side_effect=lambda *_: in_time.append(taken.wait(10)))
-    monkeypatch.setattr(module, "log_poll", log_poll)
+    logged = create_autospec(log_poll, side_effect=lambda *_: in_time.append(taken.wait(10)))
+    monkeypatch.setattr(module, "log_poll", logged)
     name = emulator.add_operation(finished=True)
 
     async def take() -> None:
-        while not log_poll.called:
+        while not logged.called:
             await asyncio.sleep(0.01)
         taken.set()
 
