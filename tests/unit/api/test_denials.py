@@ -40,6 +40,7 @@ def info(reason: Any, **metadata: Any) -> list[Any]:
         ("No.", info("IAM_PERMISSION_DENIED", permission="a.b.c"), "the principal lacks a.b.c", "a.b.c"),
         ("No.", info("IAM_PERMISSION_DENIED"), NOT_SAID, GET),
         ("No.", info("IAM_PERMISSION_DENIED", permission="rm -rf <b>"), NOT_SAID, GET),
+        ("No.", info("IAM_PERMISSION_DENIED", permission="a.b and more"), NOT_SAID, GET),
         ("No.", info("IAM_PERMISSION_DENIED", permission=["a.b"]), NOT_SAID, GET),
         (f"Permission '{GET}' denied on resource 'x' (or it may not exist).", [], f"the principal lacks {GET}", GET),
         ("Permission 'a b' denied", [], NOT_SAID, GET),
