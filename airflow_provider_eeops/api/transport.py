@@ -153,8 +153,8 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
-        self._token_session.close()
+        _close(self._session)
+        _close(self._token_session)
 
     def request(
         self,
@@ -395,6 +395,18 @@ def _again(error: CredentialsError) -> CredentialsError:
 
 
 _of_parents: list[tuple[requests.Session, requests.Session]] = []
+
+
+def _close(session: requests.Session) -> None:
+    """Close the connections too: urllib3 leaves that to the end of the pool, which an error's traceback may hold."""
+    for adapter in session.adapters.values():
+        if isinstance(adapter, requests.adapters.HTTPAdapter):
+            for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                for key in manager.pools.keys():  # noqa: SIM118 - it is no mapping: to iterate over it is refused
+                    pool = manager.pools.get(key)
+                    if pool is not None:
+                        pool.close()
+    session.close()
 
 
 class _LoopbackConnection(urllib3.connection.HTTPConnection):
