@@ -122,7 +122,7 @@ class Transport:
         self._token_failed_at = 0.0
         self._pool_size = pool_size
         self._open_sessions()
-        renew_when_forked(self)
+        renew_when_forked(self, type(self)._renew)  # noqa: SLF001 - it is this very class
 
     def _open_sessions(self) -> None:
         # Not google-auth's AuthorizedSession: it sends the token elsewhere too, to ask in which regions it may be used.
@@ -139,7 +139,7 @@ class Transport:
             session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=self._pool_size))
         return session
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Open connections of its own in a forked process: on a shared one, each would read the other's answers."""
         # Kept, and not closed: to close a pool takes a lock, which a thread of the parent may have held.
         _of_parents.append((self._session, self._token_session))
