@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
-from weakref import WeakSet
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-__all__ = ["Renewable", "renew_when_forked"]
+__all__ = ["renew_when_forked"]
 
+T = TypeVar("T")
 
-class Renewable(Protocol):
-    """Has locks or connections."""
-
-    def renew(self) -> None:
-        """Make them anew; called in the forked process, which has one thread then. It takes no lock."""
+_living: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 
 
-_living: WeakSet[Renewable] = WeakSet()
-
-
-def renew_when_forked(thing: Renewable) -> None:
+def renew_when_forked(thing: T, renew: Callable[[T], None]) -> None:
     """Have a thing renewed in each process that is forked from this one, for as long as it lives.
 
     :param thing: what has locks or connections.
+    :param renew: makes them anew; called in the forked process, which has one thread then. It takes no lock, and holds
+        no reference to the thing.
     """
-    _living.add(thing)
+    _living[thing] = renew
 
 
 def _renew() -> None:
-    for thing in list(_living):
-        thing.renew()
+    for thing, renew in list(_living.items()):
+        renew(thing)
 
 
 os.register_at_fork(after_in_child=_renew)

@@ -43,9 +43,9 @@ class Pace:
         self._held_until = self._next
         self._share = 1.0
         self._slowed_at = self._next
-        renew_when_forked(self)
+        renew_when_forked(self, type(self)._renew)  # noqa: SLF001 - it is this very class
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Have a lock of its own in a forked process."""
         self._lock = threading.Lock()
 
@@ -121,7 +121,7 @@ def shared_pace(requests_per_second: float, *whose: Hashable, clock: Clock = SYS
 
 
 def _forget() -> None:
-    """Start anew in a forked process, as what :mod:`.forking` renews does."""
+    """Start anew in a forked process, as what :mod:`.forking` renews."""
     global _shared, _shared_lock  # noqa: PLW0603 - there is one of each in a process
     _shared = WeakValueDictionary()
     _shared_lock = threading.Lock()

@@ -199,7 +199,7 @@ class Transport:
         self._on_secret = on_secret
         self._redaction = Redaction(_of_proxies(proxies))
         self._open_sessions()
-        renew_when_forked(self)
+        renew_when_forked(self, type(self)._renew)  # noqa: SLF001 - it is this very class
 
     def _open_sessions(self) -> None:
         # Not google-auth's AuthorizedSession: it sends the token elsewhere too, to ask in which regions it may be used.
@@ -217,7 +217,7 @@ class Transport:
             session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=self._pool_size))
         return session
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Open connections of its own in a forked process: on a shared one, each would read the other's answers."""
         # Kept, and not closed: to close a pool takes a lock, which a thread of the parent may have held.
         _of_parents.append((self._session, self._token_session))
@@ -231,8 +231,8 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
-        self._token_session.close()
+        _close(self._session)
+        _close(self._token_session)
 
     def request(
         self,
@@ -492,6 +492,18 @@ def _again(error: CredentialsError) -> CredentialsError:
 
 
 _of_parents: list[tuple[requests.Session, requests.Session]] = []
+
+
+def _close(session: requests.Session) -> None:
+    """Close the connections too: urllib3 leaves that to the end of the pool, which an error's traceback may hold."""
+    for adapter in session.adapters.values():
+        if isinstance(adapter, requests.adapters.HTTPAdapter):
+            for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                for key in manager.pools.keys():  # noqa: SIM118 - it is no mapping: to iterate over it is refused
+                    pool = manager.pools.get(key)
+                    if pool is not None:
+                        pool.close()
+    session.close()
 
 
 class _LoopbackConnection(urllib3.connection.HTTPConnection):

@@ -89,9 +89,9 @@ class EarthEngineOperationsHook(BaseHook):
         self._identity: Identity | None = None
         self._client: EarthEngineOperationsClient | None = None
         self._masking: Masking | None = None
-        renew_when_forked(self)
+        renew_when_forked(self, type(self)._renew)  # noqa: SLF001 - it is this very class
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Have a lock, credentials and a client of its own in a forked process: a key that signs has a lock too."""
         self._lock = threading.RLock()
         self._identity = self._client = None
