@@ -20,6 +20,7 @@ from airflow_provider_eeops.api.names import check_project_id
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.api.secrecy import (
     ConcealedMapping,
+    ConcealedText,
     conceal,
     file_secrets,
     proxy_secrets,
@@ -250,7 +251,7 @@ class Settings:
         :param extras: the extras.
         :raises InvalidSettingsError: naming the extra, its value unless it is secret, and the remedy.
         """
-        given = ConcealedMapping(_without_prefix(extras))
+        given = conceal(_without_prefix(extras))
         for name in _GOOGLE_UNSUPPORTED:
             if not _absent(given.get(name)):
                 raise InvalidSettingsError(
@@ -258,7 +259,7 @@ class Settings:
                     " credential_config_file, or remove it to use Application Default Credentials"
                 )
         values = {
-            name: _READERS[name](name, conceal(value))
+            name: _READERS[name](name, value)
             for name, value in given.items()
             if name in _READERS and not _absent(value)
         }
@@ -305,7 +306,7 @@ _SHOWN_INT = 10**20
 def _read_text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidSettingsError(f"connection extra {name} must be text, not {_kind(value)}")
-    return value.strip()
+    return ConcealedText(value.strip())
 
 
 def _read_path(name: str, value: Any) -> str:
@@ -317,7 +318,7 @@ def _read_path(name: str, value: Any) -> str:
         or any(len(part) > _LONGEST_NAME for part in path.split("/"))
     ):
         raise InvalidSettingsError(f"connection extra {name} must be a path, not the contents of a file")
-    return path
+    return str(path)
 
 
 _LONGEST_PATH = 4096
@@ -352,7 +353,7 @@ def _read_list(name: str, value: Any) -> tuple[str, ...]:
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, Sequence) or not all(isinstance(item, str) for item in items):
         raise InvalidSettingsError(f"connection extra {name} must be comma-separated text or a list of text")
-    found = tuple(item.strip() for item in items if item.strip())
+    found = tuple(ConcealedText(item.strip()) for item in items if item.strip())
     if not found:  # to take it for absent could choose another identity, or allow every project
         raise InvalidSettingsError(f"connection extra {name} names nothing: remove it, or name at least one")
     return found
@@ -364,7 +365,7 @@ def _read_chain(name: str, value: Any) -> tuple[str, ...]:
         raise InvalidSettingsError(
             f"connection extra {name} must name service accounts, such as robot@my-project.iam.gserviceaccount.com"
         )
-    return chain
+    return tuple(map(str, chain))
 
 
 _PRINCIPAL = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.:-]+|[0-9]+", re.ASCII)
@@ -374,7 +375,7 @@ def _read_scopes(name: str, value: Any) -> tuple[str, ...]:
     scopes = _read_list(name, value)
     if not all(len(each) <= _LONGEST_NAME and _SCOPE.fullmatch(each) for each in scopes):
         raise InvalidSettingsError(f"connection extra {name} must name OAuth scopes, such as {DEFAULT_SCOPES[0]}")
-    return scopes
+    return tuple(map(str, scopes))
 
 
 _SCOPE = re.compile(r"[A-Za-z0-9._:/-]+", re.ASCII)
@@ -384,7 +385,7 @@ def _read_projects(name: str, value: Any) -> frozenset[str]:
     projects = _read_list(name, value)
     for project in projects:
         _check_project(name, project)
-    return frozenset(projects)
+    return frozenset(map(str, projects))
 
 
 def _read_project(name: str, value: Any) -> str:
@@ -393,7 +394,7 @@ def _read_project(name: str, value: Any) -> str:
 
 def _check_project(name: str, project: str) -> str:
     with suppress(InvalidOperationNameError):
-        return check_project_id(project)
+        return str(check_project_id(project))
     raise InvalidSettingsError(
         f"connection extra {name}: {_quoted(project)} is not a project id. Pass the id alone, such as 'my-project'."
     )
@@ -500,28 +501,27 @@ def _read_api_version(name: str, value: Any) -> str:
 
 
 def _read_base_url(name: str, value: Any) -> str:
-    text = _read_text(name, value).rstrip("/")
+    url = _read_text(name, value)
+    wrong = _wrong_with(url.rstrip("/"))
+    if wrong is not None:  # raised here, as the parts of a URL show a password
+        raise InvalidSettingsError(f"connection extra {name} {wrong}")
+    return str(url).rstrip("/").lower()
+
+
+def _wrong_with(url: str) -> str | None:
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port, parts = None, None, urlsplit("")
     if not host or port == 0 or parts.scheme not in {"http", "https"}:
-        raise InvalidSettingsError(
-            f"connection extra {name} is not the address of an API: give scheme and host, such as {DEFAULT_BASE_URL}"
-        )
+        return f"is not the address of an API: give scheme and host, such as {DEFAULT_BASE_URL}"
     # Put together again: a parser passes over what another takes for a part of the host, such as a tab.
-    url = f"{parts.scheme}://{parts.netloc.lower()}"
-    if url != text.lower() or not _HOST.fullmatch(parts.netloc):
-        raise InvalidSettingsError(
-            f"connection extra {name} must be scheme and host alone, such as {DEFAULT_BASE_URL}: no user, path,"
-            " query or fragment"
-        )
+    if url.lower() != f"{parts.scheme}://{parts.netloc.lower()}" or not _HOST.fullmatch(parts.netloc):
+        return f"must be scheme and host alone, such as {DEFAULT_BASE_URL}: no user, path, query or fragment"
     if parts.scheme == "http" and not is_loopback(host):
-        raise InvalidSettingsError(
-            f"connection extra {name} is {url}: a token goes over plain http to this machine only; use https"
-        )
-    return url
+        return f"is {url}: a token goes over plain http to this machine only; use https"
+    return None
 
 
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?", re.ASCII)
