@@ -98,6 +98,8 @@ class _Liar(str):
 @example(_Choice.PROJECT)
 @example(_Liar("projects/one/operations/A"))
 @example(_Liar("one"))
+@example("projects/one/operations/A?B")
+@example("projects/one/operations/A#B")
 @example("projects/one/operations/A?x=:cancel")
 @example("projects/one/operations/A\\..\\B")
 @example("projects/one/operations/A%2f..%2fB")
