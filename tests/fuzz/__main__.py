@@ -16,13 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fuzz import seeds
+from tests.fuzz.covering import fewest
+from tests.fuzz.harnesses import HARNESSES
 from tests.fuzz.structure import WORDS
 
-HARNESSES = ("answers", "extras", "names", "payloads")
 FINDINGS = Path(".cache/fuzz-findings")
 AT_ONCE = 2
 LARGEST_SEED = 512
-MOST_SEEDS = 45
+MOST_SEEDS = 40
 
 
 def fuzz(harness: str, corpus: Path, seconds: int) -> int:
@@ -54,16 +55,13 @@ def fuzz(harness: str, corpus: Path, seconds: int) -> int:
 
 
 def widening(harness: str, corpus: Path) -> Iterator[seeds.Seed]:
-    """The fewest small inputs that go wherever the corpus goes.
+    """The fewest small inputs that go wherever the small ones of the corpus go.
 
     :param harness: which.
     :param corpus: where its inputs are.
     """
-    fewest = corpus.with_suffix(".fewest")
-    fewest.mkdir()
-    _target(harness, "-merge=1", "-timeout=30", str(fewest), str(corpus))
-    small = [path.read_bytes() for path in fewest.iterdir() if path.stat().st_size <= LARGEST_SEED]
-    yield from (seeds.Seed(harness, data) for data in sorted(small, key=len)[:MOST_SEEDS])
+    inputs = [path.read_bytes() for path in corpus.iterdir() if path.stat().st_size <= LARGEST_SEED]
+    yield from (seeds.Seed(harness, data) for data in fewest(HARNESSES[harness], inputs)[:MOST_SEEDS])
 
 
 def _target(harness: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +89,8 @@ def main() -> int:
             (corpora[seed.harness] / f"seed-{number}").write_bytes(seed.data)
         codes = list(executor.map(lambda harness: fuzz(harness, corpora[harness], share), HARNESSES))
         if arguments.keep:
-            seeds.write([seed for harness, corpus in corpora.items() for seed in widening(harness, corpus)])
+            found = [seed for harness, corpus in corpora.items() for seed in widening(harness, corpus)]
+            seeds.write([*seeds.read(), *found])
     return int(any(codes))
 
 

@@ -28,6 +28,10 @@ NAME_LIKE = st.one_of(
     st.builds(lambda project, id_: f"projects/{project}/operations/{id_}", TEXT, TEXT),
     st.builds(lambda name, tail: name + tail, NAMES, TEXT),
     st.builds(lambda head, name: head + name, TEXT, NAMES),
+    st.builds(
+        lambda odd: f"projects/one/operations/A{odd}B",
+        st.sampled_from("?#%&=;:@+*,!$'()[]{}<>|^`\"\\ \t\n\0\x7f\xa0\uff0f"),
+    ),
     st.builds(lambda name, at, odd: name[: at % len(name)] + odd + name[at % len(name) :], NAMES, st.integers(0), TEXT),
     st.from_regex(r"projects/[a-z./%:?#]{1,6}/operations/[A-Z./%:?#]{1,6}", fullmatch=True),
     st.sampled_from(["projects/one/operations/" + "A" * 500, "projects/one/operations/..", "projects/./operations/A"]),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import string
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -170,6 +171,24 @@ def test_a_name_is_checked_whatever_it_is(value: Any) -> None:
         assert type(project_id) is str
         assert "/" not in project_id
         assert re.fullmatch(r"projects/[A-Za-z0-9][A-Za-z0-9_.:-]*", f"projects/{project_id}", re.ASCII)
+
+
+@pytest.mark.parametrize(
+    ("form", "allowed"),
+    [
+        ("projects/one/operations/A{}B", string.ascii_letters + string.digits + "_.~-/"),
+        ("projects/one/operations/{}", string.ascii_letters + string.digits + "_~-"),
+        ("projects/a{}b/operations/A", string.ascii_letters + string.digits + "_.:-"),
+        ("projects/{}/operations/A", string.ascii_letters + string.digits),
+    ],
+)
+def test_each_character_is_allowed_or_not(form: str, allowed: str) -> None:
+    taken = {
+        chr(code)
+        for code in [*range(0x3000), 0xD800, 0xDFFF, 0xFEFF, *range(0xFF00, 0xFF60), 0x1F30D]
+        if attempt(check_operation_name, form.format(chr(code)), error=InvalidOperationNameError)[1] is None
+    }
+    assert taken == set(allowed)
 
 
 @given(project_id=ANYTHING)

@@ -36,7 +36,10 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "older_than": st.one_of(st.floats(1, 1e7), st.floats(1, 1e7).map(lambda seconds: timedelta(seconds=seconds))),
     "min_eecu_seconds": st.one_of(st.floats(0.1, 100), st.just("5")),
 }
-SELECTORS = st.fixed_dictionaries({}, optional=LIKELY)
+# Of all at once hardly anything would be taken.
+SELECTORS = st.lists(st.sampled_from(sorted(LIKELY)), max_size=4, unique=True).flatmap(
+    lambda names: st.fixed_dictionaries({name: LIKELY[name] for name in names})
+)
 ODD = st.fixed_dictionaries(
     {}, optional={name: st.one_of(likely, JSON, TEXT, HOSTILE) for name, likely in LIKELY.items()}
 )
@@ -44,7 +47,7 @@ OPERATIONS = st.lists(
     st.builds(
         Operation,
         name=st.integers(0, 5).map(lambda number: f"projects/one/operations/{number}"),
-        state=st.one_of(st.sampled_from([state.value for state in OperationState]), st.just("NEW")),
+        state=st.sampled_from([*OPEN, *OPEN, *(state.value for state in OperationState), "NEW"]),
         description=st.one_of(st.none(), WORDS),
         type=st.sampled_from([None, "EXPORT_IMAGE", "INGEST", "OTHER"]),
         eecu_seconds=st.one_of(st.none(), st.floats(0, 100)),
@@ -114,6 +117,17 @@ def test_a_selector_takes_exactly_what_it_says(
         assert selection.looked_at == len(operations)
         str(selection).encode()
         selection.lines().encode()
+
+
+@pytest.mark.parametrize("name", LIKELY)
+@given(data=st.data(), operations=OPERATIONS)
+def test_each_parameter_takes_exactly_what_it_says(name: str, data: st.DataObject, operations: list[Operation]) -> None:
+    narrow = {"min_eecu_seconds": 1.0} if name in {"project_id", "states"} else {}  # these two alone narrow nothing
+    asked = narrow | {name: data.draw(LIKELY[name])}
+    criteria = OperationSelector.of(asked).criteria()
+    latest = {operation.name: operation for operation in operations}
+    taken = {operation.name for operation in select(operations, criteria, now=NOW)}
+    assert taken == {each for each, operation in latest.items() if wanted(operation, asked)}
 
 
 @given(asked=SELECTORS)

@@ -120,6 +120,13 @@ def without_path(extras: dict[str, Any]) -> dict[str, Any]:
 @given(extras=EXTRAS)
 @example({"requests_per_second": 5e-324})
 @example({"requests_per_second": 1e-300})
+@example({"keyfile_dict": [SECRET]})
+@example({"keyfile_dict": f'{{"private_key": "{SECRET}'})
+@example({"credential_config_file": f'{{"refresh_token": "{SECRET}"]'})
+@example({"credential_config_file": [SECRET]})
+@example({"proxies": [SECRET]})
+@example({"proxies": {SECRET: "http://proxy.example"}})
+@example({"proxies": {"https": [SECRET]}})
 @example({"proxies": {"https": f"http://user:{SECRET}\u0439@127.0.0.1:1"}})
 def test_any_extras_give_settings_or_a_refusal_that_keeps_secrets(extras: dict[str, Any]) -> None:
     extras = without_path(extras)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from enum import Enum
 
 import pytest
 
@@ -66,6 +67,24 @@ def test_cancel_of_what_has_finished(client: EarthEngineOperationsClient, emulat
     emulator.cancel_finished = "failed_precondition"
     with pytest.raises(FailedPreconditionError, match="has already finished"):
         client.cancel_operation(finished)
+
+
+class Choice(str, Enum):  # noqa: UP042 - what many have written before StrEnum
+    """In a path Python writes a member as ``Choice.NAME``."""
+
+    NAME = A
+    PROJECT = "one"
+
+
+def test_a_path_holds_the_text_that_was_checked(
+    client: EarthEngineOperationsClient, emulator: Emulator, name: str
+) -> None:
+    assert name == Choice.NAME
+    assert type(client.get_operation(Choice.NAME).name) is str
+    client.cancel_operation(Choice.NAME)
+    assert [operation.name for operation in client.list_operations(Choice.PROJECT)] == [name]
+    client.delete_operation(Choice.NAME)
+    assert emulator.names() == []
 
 
 def test_delete(client: EarthEngineOperationsClient, emulator: Emulator, name: str) -> None:
@@ -171,6 +190,15 @@ def test_a_page_token_that_comes_again_ends_the_listing(
     with pytest.raises(UnexpectedAnswerError, match="the server repeats a page"):
         list(client.list_operations("one"))
     assert emulator.count("list") == 2
+
+
+def test_a_page_token_that_no_url_can_hold_ends_the_listing(
+    client: EarthEngineOperationsClient, emulator: Emulator
+) -> None:
+    emulator.add_fault(Fault("list", body=b'{"operations": [], "nextPageToken": "\\ud800"}'))
+    with pytest.raises(UnexpectedAnswerError, match="the page token is no Unicode text"):
+        list(client.list_operations("one"))
+    assert emulator.count("list") == 1
 
 
 @pytest.mark.parametrize(

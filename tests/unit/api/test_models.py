@@ -50,6 +50,8 @@ A = "projects/one/operations/A"
         ({"metadata": {"state": "FAILED"}, "done": True, "error": {"code": 3}}, "FAILED", Outcome.FINISHED_FIRST),
         ({"done": True, "error": {"code": 13}}, "FAILED", Outcome.FINISHED_FIRST),
         ({"done": True, "error": {"message": "no code"}}, "FAILED", Outcome.FINISHED_FIRST),
+        ({"done": True, "error": "cannot be read"}, "FAILED", Outcome.FINISHED_FIRST),
+        ({"metadata": {"state": "SUCCEEDED"}, "error": [1]}, "FAILED", Outcome.FINISHED_FIRST),
         ({"metadata": {"state": "CANCELLED"}, "done": True, "error": {"code": 1}}, "CANCELLED", Outcome.CANCELLED),
         ({"metadata": {"state": "CANCELLING"}, "done": True, "error": {"code": 1}}, "CANCELLED", Outcome.CANCELLED),
         ({"done": True, "error": {"code": "1"}}, "CANCELLED", Outcome.CANCELLED),
@@ -108,6 +110,18 @@ def test_every_field() -> None:
     )
 
 
+def test_text_can_be_written_and_stored() -> None:
+    payload = {"error": {"message": "a\0b\ud800c"}, "metadata": {"description": "\udfff", "destinationUris": ["\0"]}}
+    operation = Operation.from_payload(payload)
+    assert (operation.error_message, operation.description) == ("a\ufffdb\ufffdc", "\ufffd")
+    assert operation.destination_uris == ("\ufffd",)
+
+
+@pytest.mark.parametrize("payload", [None, [], "x", 5])
+def test_of_what_is_no_object_nothing_is_known(payload: Any) -> None:
+    assert Operation.from_payload(payload, name=A) == Operation(A)
+
+
 def test_the_name_asked_for_wins() -> None:
     assert Operation.from_payload({"name": "projects/123/operations/A"}, name=A).name == A
     assert Operation.from_payload({}).name == ""
@@ -129,6 +143,8 @@ def test_the_name_asked_for_wins() -> None:
         ("progress", [1]),
         ("attempt", 1.5),
         ("attempt", "NaN"),
+        ("attempt", 2**31),
+        ("attempt", 1e300),
         ("batchEecuUsageSeconds", {}),
         ("description", 5),
         ("type", None),

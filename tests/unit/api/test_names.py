@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -394,3 +395,30 @@ def test_what_a_report_says_was_no_operation_is_passed_over(*, as_dict: bool) ->
 )
 def test_anything_else_that_is_no_operation_is_not(value: Any) -> None:
     assert len(parse_operation_names(value).invalid) == 1
+
+
+def test_what_cannot_be_read_is_refused_and_what_is_beside_it_found() -> None:
+    def lazy() -> Iterator[str]:
+        yield A
+        raise RuntimeError("no answer")
+
+    parsed = parse_operation_names([lazy(), B])
+    assert parsed.names == [A, B]
+    (error,) = parsed.invalid
+    assert str(error).startswith("a value of type builtins.generator could not be read (RuntimeError).")
+
+
+def test_thousands_of_refusals_are_said_in_a_few_lines() -> None:
+    parsed = parse_operation_names([f"no name {number}" for number in range(3000)])
+    with pytest.raises(InvalidOperationNameError, match="3000 values are not operations") as caught:
+        parsed.require_valid()
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 22
+    assert lines[-2] == "- and 2980 more"
+    assert lines[-1].startswith("- 'no name 2999' is not an operation name")
+
+
+def test_an_iterator_without_end_is_read_so_far() -> None:
+    parsed = parse_operation_names([A, itertools.count()])
+    assert parsed.names == [A]
+    assert str(parsed.invalid[-1]) == "more than 10000 values are not operations: the rest was not read"

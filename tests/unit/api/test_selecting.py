@@ -436,3 +436,12 @@ def test_a_listing_that_repeats_a_page_selects_nothing(client: EarthEngineOperat
     emulator.add_fault(Fault("list", body=page, times=None))
     with pytest.raises(UnexpectedAnswerError, match="the server repeats a page"):
         select(client.list_operations("one"), Criteria(description="mine"), now=client.clock.time())
+
+
+def test_a_selector_that_holds_itself_is_refused() -> None:
+    held: list[Any] = []
+    held.append(held)
+    for value in (held, {"types": held}, {10**5000: 1}):
+        with pytest.raises(InvalidInputError, match=r"^(selector|types) "):
+            OperationSelector.of(value)
+    assert not is_template(held)

@@ -10,8 +10,9 @@ from sqlalchemy.pool import StaticPool
 
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
-from airflow_provider_eeops.xcom import pull_from_instance, pull_recorded, task_states, unknown_task
+from airflow_provider_eeops.xcom import pull_from_instance, pull_from_tasks, pull_recorded, task_states, unknown_task
 from tests.support.supervisor import FakeSupervisor
+from tests.support.task_instance import FakeTaskInstance
 
 RUN = Run("dag", "run")
 NAMES = [f"projects/one/operations/{letter}" for letter in "ABC"]
@@ -86,3 +87,11 @@ def test_a_task_id_that_names_no_task() -> None:
     )
     assert str(unknown_task("x", ["export"], where="run r")) == "xcom_task_ids names 'x': run r has no such task"
     assert str(unknown_task(7, [], where="run r")) == "xcom_task_ids holds a int: give task ids, as text"
+
+
+def test_task_ids_that_are_none_are_refused_by_name(connection: None) -> None:
+    del connection
+    ti = FakeTaskInstance()
+    with EarthEngineOperationsHook() as hook:
+        parsed = pull_from_tasks(ti, 5, hook=hook)  # type: ignore[arg-type]
+    assert [str(error) for error in parsed.invalid] == ["xcom_task_ids holds a int: give task ids, as text"]
