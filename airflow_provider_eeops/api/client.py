@@ -5,7 +5,7 @@ See https://developers.google.com/earth-engine/reference/rest/v1alpha/projects.o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, Self
 
@@ -15,6 +15,7 @@ from airflow_provider_eeops.api.names import (
     check_operation_name,
     check_project_allowed,
     check_project_id,
+    operation_id,
     project_of,
 )
 from airflow_provider_eeops.api.pace import Pace, shared_pace
@@ -30,6 +31,8 @@ PAGE_SIZE = 500
 
 _MOST_PAGES = 1000
 """Of one listing: half a million operations."""
+
+_SHOWN = 80
 
 
 class _Transport(Protocol):
@@ -117,8 +120,9 @@ class EarthEngineOperationsClient:
 
         :param name: operation name.
         :raises NotFoundError: there is no such operation, or no longer.
+        :raises UnexpectedAnswerError: the answer is about another operation, or about none.
         """
-        return Operation.from_payload(self._request("GET", name), name=name)
+        return _operation(self._request("GET", name), name)
 
     def cancel_operation(self, name: str) -> None:
         """Request cancellation. The operation is not cancelled yet when this returns, and may finish all the same.
@@ -128,15 +132,16 @@ class EarthEngineOperationsClient:
         :param name: operation name.
         :raises FailedPreconditionError: the operation has finished.
         :raises UnimplementedError: the server cannot cancel.
+        :raises UnexpectedAnswerError: the answer is not the empty object that means yes.
         """
-        self._request("POST", name, verb="cancel", body={})
+        _check_empty(self._request("POST", name, verb="cancel", body={}), f":cancel of {name}")
 
     def delete_operation(self, name: str) -> None:
         """Delete the record of an operation. It does not cancel it.
 
         :param name: operation name.
         """
-        self._request("DELETE", name)
+        _check_empty(self._request("DELETE", name), f"DELETE of {name}")
 
     def wait_operation(self, name: str, *, timeout: float) -> Operation:
         """Ask the server to answer when the operation is done, or after ``timeout``, or earlier as it likes.
@@ -146,9 +151,7 @@ class EarthEngineOperationsClient:
         :raises UnimplementedError: the server cannot wait.
         """
         seconds = max(0.0, min(timeout, self._budget.read_timeout / 2))
-        return Operation.from_payload(
-            self._request("POST", name, verb="wait", body={"timeout": f"{seconds:.3f}s"}), name=name
-        )
+        return _operation(self._request("POST", name, verb="wait", body={"timeout": f"{seconds:.3f}s"}), name)
 
     def list_operations(self, project_id: str, *, page_size: int = PAGE_SIZE) -> Iterator[Operation]:
         """List the operations of a project, other people's too, page by page as they are read.
@@ -173,14 +176,14 @@ class EarthEngineOperationsClient:
         seen: set[str] = set()
         for _ in range(_MOST_PAGES):
             answer = self._transport.request("GET", path, budget=self._budget, params=params)
-            found = answer.get("operations")
-            yield [
-                Operation.from_payload(item)
-                for item in (found if isinstance(found, list) else [])
-                if isinstance(item, dict) and isinstance(item.get("name"), str)
-            ]
-            token = answer.get("nextPageToken")
-            if not isinstance(token, str) or not token:
+            found, token = answer.get("operations") or [], answer.get("nextPageToken") or ""
+            # To read on without these would pass over operations in silence.
+            if "error" in answer or not isinstance(found, list) or not isinstance(token, str):
+                raise UnexpectedAnswerError(f"GET {path}: HTTP 200 with an answer that is no listing.", http_status=200)
+            named = [item for item in found if isinstance(item, dict) and isinstance(item.get("name"), str)]
+            _check_project(project_id, (item["name"] for item in named), path)
+            yield [Operation.from_payload(item) for item in named]
+            if not token:
                 return
             if token in seen:
                 raise UnexpectedAnswerError(f"GET {path}: the server repeats a page.", http_status=200)
@@ -194,6 +197,34 @@ class EarthEngineOperationsClient:
         check_project_allowed(project_of(check_operation_name(name)), self._allowed_projects, name)
         path = f"{self._api_version}/{name}" + (f":{verb}" if verb else "")
         return self._transport.request(method, path, budget=self._budget, operation_name=name, body=body)
+
+
+def _operation(payload: Mapping[str, Any], name: str) -> Operation:
+    """Read the operation that was asked for: by its id, as the answer may name the project by its number."""
+    named = payload.get("name")
+    if not isinstance(named, str) or named.partition("/operations/")[2] != operation_id(name):
+        about = f"about {named[:_SHOWN]!r}" if isinstance(named, str) else "that names no operation"
+        raise UnexpectedAnswerError(f"{name}: HTTP 200 with an answer {about}.", http_status=200)
+    return Operation.from_payload(payload, name=name)
+
+
+def _check_empty(answer: Mapping[str, Any], what: str) -> None:
+    """Take nothing for a yes but what the API says it is."""
+    if answer:
+        names = ", ".join(sorted(answer))[:_SHOWN]
+        raise UnexpectedAnswerError(f"{what}: HTTP 200 with an answer that is not empty: {names}.", http_status=200)
+
+
+def _check_project(project_id: str, names: Iterable[str], path: str) -> None:
+    """Refuse a listing of another project, whose operations nobody asked for."""
+    for name in names:
+        parent, _, _ = name.partition("/operations/")
+        prefix, _, project = parent.partition("/")
+        # A listing may name the project by its number, and one asked for by its number by its id.
+        if prefix == "projects" and project != project_id and not (project.isdigit() or project_id.isdigit()):
+            raise UnexpectedAnswerError(
+                f"GET {path}: HTTP 200 with operations of {project[:_SHOWN]!r}.", http_status=200
+            )
 
 
 def connect(

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, quote_plus
 
 import google.auth.credentials
 import google.auth.exceptions
@@ -17,7 +20,7 @@ import requests
 import requests.adapters
 import urllib3
 import urllib3.exceptions
-from google.auth.transport.requests import AuthorizedSession, Request
+from google.auth.transport.requests import AuthorizedSession
 
 from airflow_provider_eeops import __version__
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
@@ -69,6 +72,34 @@ _ERRORS: Mapping[int, type[ApiError]] = {
 }
 
 
+# What the token server may answer for now; google-auth would wait on a clock of its own.
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+# google-auth reads a token server's answer without a check that it is one.
+_NO_TOKEN_AT_ALL = (ValueError, TypeError, LookupError, AttributeError)
+# Of a request for a token: what a page that repeats it must not show.
+_SECRET_FIELDS = ("assertion", "client_secret", "refresh_token", "subject_token", "actor_token")
+
+
+class _TokenServerBusyError(google.auth.exceptions.TransportError):  # type: ignore[misc]
+    """The token server could not answer now.
+
+    :param message: what it said.
+    :param retry_after: seconds it asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class _TokenAnswer(NamedTuple):
+    """An answer of the token server, as google-auth reads it."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
 class _Call(NamedTuple):
     """One request, as often as it is sent."""
 
@@ -117,9 +148,7 @@ class Transport:
         self._token_failed_at = 0.0
         self._token_session = requests.Session()
         # A refused token is refreshed here, once and under a lock, not by every thread on its own.
-        self._session = AuthorizedSession(
-            credentials, refresh_status_codes=(), auth_request=Request(self._token_session)
-        )
+        self._session = AuthorizedSession(credentials, refresh_status_codes=(), auth_request=self._ask_token_server)
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
         for session in (self._session, self._token_session):
             session.auth = _keep_headers
@@ -174,28 +203,27 @@ class Transport:
             try:
                 token = self._token(refused, budget, until)
                 return self._send(call, token, budget, until)
-            except UnauthenticatedError as error:
-                if refused is not None or token is None:
-                    raise
-                met: EarthEngineError = error
-                refused = token
-                attempt -= 1
             except EarthEngineError as error:
                 met = error
+            if refused is None and token is not None and _refuses_the_token(met):
+                refused = token
+                attempt -= 1
+            else:
+                now = self._clock.monotonic()
                 wait = wait_before_retry(
-                    error,
+                    met,
                     attempt=attempt,
-                    elapsed=self._clock.monotonic() - began,
+                    elapsed=now - began,
                     budget=budget,
-                    retry_after=getattr(error, "retry_after", None),
-                    time_left=until - self._clock.monotonic(),
+                    retry_after=getattr(met, "retry_after", None),
+                    time_left=until - now,
                 )
-                if isinstance(error, QuotaExceededError):
-                    self._slow_down(error, wait or error.retry_after or _SHORT_HOLD, sent_at)
+                if isinstance(met, QuotaExceededError):
+                    self._slow_down(met, wait or met.retry_after or _SHORT_HOLD, sent_at)
                 if wait is None:
-                    raise
-                if not isinstance(error, QuotaExceededError):
-                    log.info("%s Sending it again in %.1f s.", error, wait)
+                    raise met
+                if not isinstance(met, QuotaExceededError):
+                    log.info("%s Sending it again in %.1f s.", met, wait)
                 self._clock.sleep(wait)
             if not self._pace.wait(patience=until - self._clock.monotonic(), until=budget.until):
                 raise met
@@ -244,29 +272,68 @@ class Transport:
         return not failure.retryable and self._clock.monotonic() - self._token_failed_at < _REFUSAL_HOLDS
 
     def _refresh(self, budget: Budget, until: float) -> None:
-        def request(*args: Any, **kwargs: Any) -> Any:
+        def request(*args: Any, **kwargs: Any) -> _TokenAnswer:
             # google-auth may send more than one; each has what is left.
-            kwargs |= {"timeout": self._timeouts(budget, until), **self._route()}
-            return Request(self._token_session)(*args, **kwargs)
+            kwargs |= {"timeout": self._timeouts(budget, until), "until": until}
+            return self._ask_token_server(*args, **kwargs)
 
         try:
             self.credentials.refresh(request)
         except google.auth.exceptions.GoogleAuthError as error:
             raise self._no_token(error) from None
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            # google-auth reads a token server's answer without a check that it is one.
-            raise CredentialsError(
-                f"no token for {principal(self.credentials)}: the token server's answer is none"
-                f" ({type(error).__name__})"
-            ) from None
+        except _NO_TOKEN_AT_ALL as error:
+            raise self._no_token(error) from None
         except Exception as error:  # noqa: BLE001 - a source of credentials may be a program of the user's
             raise CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}") from None
+        if not _is_usable(getattr(self.credentials, "token", None)):
+            self.credentials.token = None
+            raise CredentialsError(
+                f"no token for {principal(self.credentials)}: what the token server sent for one cannot be one"
+            )
 
-    def _no_token(self, error: google.auth.exceptions.GoogleAuthError) -> CredentialsError:
+    def _ask_token_server(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Any = None,
+        *,
+        until: float = math.inf,
+        **more: Any,
+    ) -> _TokenAnswer:
+        """Be google-auth's way to a token server: it follows no redirect, and reads no longer than there is time.
+
+        :raises _TokenServerBusyError: the server cannot answer now; :meth:`request` decides on another try.
+        """
+        more |= {"timeout": timeout, "stream": True, **self._route()}
+        try:
+            with self._token_session.request(method, url, data=body, headers=headers, **more) as response:
+                content = b"".join(self._read(response, _LARGEST_ERROR, until))
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise google.auth.exceptions.TransportError(error) from error
+        if response.status_code != requests.codes.ok:
+            content = _without_secrets(content, body)
+        if response.status_code in _BUSY:
+            raise _TokenServerBusyError(
+                f"HTTP {response.status_code} from the token server: {_shown(content)}",
+                retry_after=self._retry_after(response),
+            )
+        return _TokenAnswer(response.status_code, response.headers, content)
+
+    def _no_token(self, error: Exception) -> CredentialsError:
+        if isinstance(error, _NO_TOKEN_AT_ALL):  # its text may be the token
+            return CredentialsError(
+                f"no token for {principal(self.credentials)}: the token server's answer is none"
+                f" ({type(error).__name__})"
+            )
         broken = isinstance(error, google.auth.exceptions.TransportError)
-        reason = _reason(error) if broken else str(error.args[0]) if error.args else type(error).__name__
+        told = error.args and (not broken or isinstance(error, _TokenServerBusyError))
+        reason = " ".join(str(error.args[0]).split())[:_SHOWN] if told else _reason(error)
         return CredentialsError(
-            f"no token for {principal(self.credentials)}: {reason[:_SHOWN]}", retryable=broken or bool(error.retryable)
+            f"no token for {principal(self.credentials)}: {reason}",
+            retryable=broken or bool(getattr(error, "retryable", False)),
+            retry_after=getattr(error, "retry_after", None),
         )
 
     def _route(self) -> dict[str, Any]:
@@ -300,6 +367,8 @@ class Transport:
             raise self._no_token(error) from None
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise ConnectionFailedError(f"{call} at {self._base_url}: no answer ({_reason(error)}).") from None
+        except _NO_TOKEN_AT_ALL as error:  # so may that
+            raise self._no_token(error) from None
         if token:  # a proxy's page may repeat the request
             content = content.replace(token.encode(), b"[token]")
         return self._answer(call, response, content)
@@ -322,17 +391,46 @@ class Transport:
             answer = None
         if response.status_code == requests.codes.ok and isinstance(answer, dict):
             return answer
-        retry_after = retry_after_seconds(response.headers.get("Retry-After"), now=self._clock.time())
+        retry_after = self._retry_after(response)
         error = answer.get("error") if isinstance(answer, dict) and isinstance(answer.get("error"), dict) else None
         # A proxy's page with 404 says nothing of the operation; one with 429 still says to slow down.
         if error is not None or response.status_code == requests.codes.too_many_requests:
             raise _api_error(call, response.status_code, error or {}, content, retry_after)
+        # Whatever else comes on the connections of who answers so is nobody's answer: they are not used again.
+        self._session.close()
         what = f"a redirect to {_origin(response)}" if response.is_redirect else _shown(content)
         raise UnexpectedAnswerError(
             f"{call}: HTTP {response.status_code} with an answer that is not the API's: {what}.",
             http_status=response.status_code,
             retry_after=retry_after,
         )
+
+
+    def _retry_after(self, response: requests.Response) -> float | None:
+        """Read a date by the clock that wrote it: this machine's may be an hour off."""
+        date = response.headers.get("Date")
+        now = None if date is None else retry_after_seconds(date, now=0.0)
+        return retry_after_seconds(response.headers.get("Retry-After"), now=now or self._clock.time())
+
+
+def _refuses_the_token(error: EarthEngineError) -> bool:
+    """Whether it is a 401, of the API or of a proxy that says it in words of its own."""
+    return getattr(error, "http_status", None) == requests.codes.unauthorized
+
+
+def _is_usable(token: object) -> bool:
+    """Whether it can be sent as a token, and found again where it must not be shown."""
+    return isinstance(token, str) and re.fullmatch(r"[!-~]+", token) is not None
+
+
+def _without_secrets(content: bytes, sent: bytes | str | None) -> bytes:
+    """Take out of a page what it repeats of the request for a token."""
+    text = sent.decode("utf-8", "replace") if isinstance(sent, bytes) else sent or ""
+    fields = parse_qs(text)
+    for secret in (value for name in _SECRET_FIELDS for value in fields.get(name, ())):
+        for form in (secret, quote_plus(secret)):
+            content = content.replace(form.encode(), b"[secret]")
+    return content
 
 
 def _api_error(
@@ -370,7 +468,7 @@ _STATUS_BY_HTTP: Mapping[int, str] = {
 
 def _again(error: CredentialsError) -> CredentialsError:
     """Copy an error: one that several threads raise would gather all their tracebacks."""
-    return CredentialsError(str(error), retryable=error.retryable)
+    return CredentialsError(str(error), retryable=error.retryable, retry_after=error.retry_after)
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
