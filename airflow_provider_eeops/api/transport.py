@@ -10,8 +10,8 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import parse_qs, quote_plus
 
 import google.auth.credentials
@@ -52,6 +52,7 @@ _LARGEST_ANSWER = 64 * 1024 * 1024
 _LARGEST_ERROR = 64 * 1024
 _CHUNK = 64 * 1024
 _SHOWN = 200
+_SIZES = ("Content-Length", "Transfer-Encoding")
 _LEAST_TIMEOUT = 0.1  # requests refuses a timeout of nothing
 _SHORT_HOLD = 1.0  # seconds, after a 429 that says nothing and is not sent again
 _LONGEST_HOLD = 120.0  # seconds
@@ -74,6 +75,7 @@ _ERRORS: Mapping[int, type[ApiError]] = {
 
 # What the token server may answer for now; google-auth would wait on a clock of its own.
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_BUSY_WORDS = re.compile(rb'"error"\s*:\s*"(?:internal_failure|server_error|temporarily_unavailable)"')
 # google-auth reads a token server's answer without a check that it is one.
 _NO_TOKEN_AT_ALL = (ValueError, TypeError, LookupError, AttributeError)
 # Of a request for a token: what a page that repeats it must not show.
@@ -98,6 +100,22 @@ class _TokenAnswer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     data: bytes
+
+
+class _TokenRequest:
+    """What google-auth asks a token server with. It cannot be copied: google-auth would go on in a thread of its own.
+
+    :param ask: makes the request.
+    """
+
+    def __init__(self, ask: Callable[..., _TokenAnswer]) -> None:
+        self._ask = ask
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _TokenAnswer:
+        return self._ask(*args, **kwargs)
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise TypeError("a way to a token server is not copied")
 
 
 class _Call(NamedTuple):
@@ -148,7 +166,9 @@ class Transport:
         self._token_failed_at = 0.0
         self._token_session = requests.Session()
         # A refused token is refreshed here, once and under a lock, not by every thread on its own.
-        self._session = AuthorizedSession(credentials, refresh_status_codes=(), auth_request=self._ask_token_server)
+        self._session = AuthorizedSession(
+            credentials, refresh_status_codes=(), auth_request=_TokenRequest(self._ask_token_server)
+        )
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
         for session in (self._session, self._token_session):
             session.auth = _keep_headers
@@ -314,7 +334,7 @@ class Transport:
             raise google.auth.exceptions.TransportError(error) from error
         if response.status_code != requests.codes.ok:
             content = _without_secrets(content, body)
-        if response.status_code in _BUSY:
+        if response.status_code in _BUSY or (response.status_code != requests.codes.ok and _BUSY_WORDS.search(content)):
             raise _TokenServerBusyError(
                 f"HTTP {response.status_code} from the token server: {_shown(content)}",
                 retry_after=self._retry_after(response),
@@ -383,6 +403,12 @@ class Transport:
                 return
             if self._clock.monotonic() > until:
                 raise requests.Timeout
+        if (
+            size == 0
+            and response.status_code == requests.codes.ok
+            and not any(header in response.headers for header in _SIZES)
+        ):
+            raise urllib3.exceptions.IncompleteRead(0, -1)  # http.client takes half a header for a whole one
 
     def _answer(self, call: _Call, response: requests.Response, content: bytes) -> dict[str, Any]:
         try:
@@ -404,7 +430,6 @@ class Transport:
             http_status=response.status_code,
             retry_after=retry_after,
         )
-
 
     def _retry_after(self, response: requests.Response) -> float | None:
         """Read a date by the clock that wrote it: this machine's may be an hour off."""

@@ -67,7 +67,6 @@ class Case:
     :param budget: what each call may spend.
     :param finished: whether the operation has finished before.
     :param prepare: more to be done with the place before the call.
-    :param after: what the next request gets, if not what is true.
     """
 
     what: str
@@ -92,10 +91,16 @@ class Case:
 
 
 class Seen(NamedTuple):
-    """What was seen of a row."""
+    """What was seen of a call.
+
+    :param gets: what it returned or raised.
+    :param tries: requests of the method.
+    :param slept: seconds.
+    :param asked: whether the operation was asked to cancel.
+    :param other: requests of the other methods.
+    """
 
     gets: str
-    above: str
     tries: int
     slept: float
     asked: bool

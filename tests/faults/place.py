@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import pickle
+import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from email.utils import formatdate
 
 from airflow_provider_eeops.api.cancelling import cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect
 from airflow_provider_eeops.api.credentials import load_credentials
 from airflow_provider_eeops.api.models import OperationResult
 from airflow_provider_eeops.api.polling import poll
-from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.api.watching import Watch
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
 from airflow_provider_eeops.exceptions import CredentialsError, EarthEngineError
-from tests.faults.case import Case, Method, Seen
+from tests.faults.case import METHODS, Case, Method, Seen
+from tests.support.certificates import Certificates
 from tests.support.clock import ManualClock
 from tests.support.faulty_line import FaultyLine
 
-__all__ = ["COUNT", "NAMES", "A", "B", "Place", "error_words", "placed", "tried"]
+__all__ = ["NAMES", "A", "B", "C", "Place", "above", "error_words", "furnished", "placed", "texts", "tried"]
 
-COUNT = 12
-"""Operations: so many that a poll lists them."""
-
-EMAIL = "robot@one.iam.gserviceaccount.com"
+_FROM_NOW = re.compile(r"[+-]\d+")
 NAMES = tuple(f"projects/one/operations/{letter}" for letter in "ABCDEFGHIJKL")
-A, B = NAMES[:2]
+"""So many that a poll lists them."""
+
+A, B, C = NAMES[:3]
 
 
 class WallClock(ManualClock):
@@ -53,120 +53,128 @@ class Place:
     """Where a case is tried.
 
     :param emulator: what is true.
-    :param server: its server.
-    :param line: what is between it and the client, if anything.
     :param client: the client.
     :param clock: the client's clock.
     :param secrets: what no message may hold.
     :param elsewhere: another host.
+    :param line: what is between the server and the client, if anything.
+    :param for_tokens: whether it is the way to the token server, and not to the API.
     """
 
     emulator: Emulator
-    server: EmulatorServer
-    line: FaultyLine | None
     client: EarthEngineOperationsClient
     clock: WallClock
     secrets: list[str]
-    credentials: Any
     elsewhere: socket.socket
+    line: FaultyLine | None
+    for_tokens: bool
 
-    def heal(self) -> bool:
-        """Let nothing go wrong any more; return whether that is possible."""
+    def fault(
+        self, method: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None, **more: Any
+    ) -> None:
+        """Let something go wrong; a header may name the other host, or a date some seconds from now."""
+        host = f"http://127.0.0.1:{self.elsewhere.getsockname()[1]}"
+        told = {
+            name: formatdate(self.clock.monotonic() + int(value), usegmt=True)
+            if _FROM_NOW.fullmatch(value)
+            else value.replace("ELSEWHERE", host)
+            for name, value in (headers or {}).items()
+        }
+        if body is not None:
+            body = body.replace(b"KNOWN", self.secrets[0].encode())
+        self.emulator.add_fault(Fault(method, headers=told, body=body, **more))
+
+    def heal(self) -> None:
+        """Let nothing go wrong any more."""
         self.emulator.clear_faults()
         if self.line is not None:
             self.line.way = self.line.arrival = None
         self.clock.advance(2)  # a refusal of a token holds for a second
-        return True
 
-    def count(self, method: str) -> int:
-        """Requests of a method, or connections where no request could arrive."""
-        if self.line is None or (method == "token") != self.line_is_for_tokens:
+    def count(self, method: Method) -> int:
+        """Requests of a method, or connections where none could arrive."""
+        if self.line is None or (method == "token") != self.for_tokens:
             return self.emulator.count(method)
         return self.line.count(method) or self.line.connections
 
-    @property
-    def line_is_for_tokens(self) -> bool:
-        return self._for_tokens
 
-    _for_tokens: bool = False
-
-    @property
-    def slept(self) -> float:
-        return sum(self.clock.sleeps)
-
-
-def add_operations(emulator: Emulator, *, finished: bool) -> None:
-    """A runs, or has finished, and the others are in the queue."""
-    emulator.add_operation("A", pending_seconds=0, finished=finished, description="first")
+def add_operations(emulator: Emulator, *, finished: bool, ends: bool) -> None:
+    """A runs, or has finished, and the others are in the queue; in ten minutes all end, if they do."""
+    seconds = 600 if ends else FOREVER
+    emulator.add_operation("A", pending_seconds=0, run_seconds=seconds, finished=finished)
     for name in NAMES[1:]:
-        emulator.add_operation(name.rpartition("/")[2])
+        emulator.add_operation(name.rpartition("/")[2], pending_seconds=seconds, run_seconds=0)
 
 
 @contextmanager
-def placed(server: EmulatorServer, case: Case, method: Method, certificates: Any) -> Iterator[Place]:
+def furnished(server: EmulatorServer, *, ends: bool) -> Iterator[Place]:
+    """Make a place in which nothing goes wrong yet."""
+    case = Case("nothing", "", get="", list="", cancel="", token="")
+    with placed(server, case, "get", None, ends=ends) as place:
+        yield place
+
+
+@contextmanager
+def placed(
+    server: EmulatorServer, case: Case, method: Method, certificates: Certificates | None, *, ends: bool = False
+) -> Iterator[Place]:
     """Make the place of a case."""
     clock = WallClock()
-    emulator = Emulator(
-        projects=("one", "two"), clock=clock.monotonic, pending_seconds=1e6, run_seconds=1e6, cancel_seconds=1e5,
-        token_lifetime=1e6,
+    server.emulator = emulator = Emulator(
+        projects=("one", "two"),
+        clock=clock.monotonic,
+        cancel_seconds=FOREVER,
+        token_lifetime=FOREVER,
+        cancel_finished="failed_precondition",
     )
-    server.emulator = emulator
-    add_operations(emulator, finished=case.finished)
-    if case.finished:
-        emulator.cancel_finished = "failed_precondition"
+    add_operations(emulator, finished=case.finished, ends=ends)
     with ExitStack() as stack:
         elsewhere = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         elsewhere.setblocking(False)
         line = _line(stack, server, case, method, certificates)
-        address = server.base_url if line is None else f"http://127.0.0.1:{line.port}"
-        if case.tls is not None:
-            address = address.replace("http:", "https:")
-        if case.nobody:
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        address = _address(server, case, line)
         for_tokens = method == "token"
-        info = {
-            **server.service_account_info(EMAIL),
-            "token_uri": f"{address if for_tokens else server.base_url}/token",
-        }
-        extras: dict[str, Any] = {
-            "base_url": server.base_url if for_tokens else address, "keyfile_dict": info, "requests_per_second": 1e6,
-        }
-        if case.tls not in {None, "self-signed"}:
+        # A service account's key takes long to read.
+        info = {**server.authorized_user_info(), "token_uri": f"{address if for_tokens else server.base_url}/token"}
+        extras = {"base_url": server.base_url if for_tokens else address, "keyfile_dict": info}
+        if certificates is not None and case.tls not in {None, "self-signed"}:
             extras["ca_bundle"] = certificates.authority
-        settings = Settings.from_extras(extras)
+        settings = Settings.from_extras({**extras, "requests_per_second": 1e6})
         credentials = load_credentials(settings).credentials
-        token = emulator.issue_token(EMAIL)
+        token = emulator.issue_token("user@example.com")
         if not for_tokens:
             credentials.token = token
         client = stack.enter_context(connect(settings, credentials, budget=case.budget, clock=clock))
-        place = Place(
-            emulator, server, line, client, clock, [token, info["private_key"][40:80]], credentials, elsewhere,
-            for_tokens,
-        )
+        secrets = [token, info["refresh_token"], "SECRET"]
+        place = Place(emulator, client, clock, secrets, elsewhere, line, for_tokens)
         if case.fault is not None:
-            fault = {"times": None, **case.fault}
-            port = elsewhere.getsockname()[1]
-            fault["headers"] = {
-                name: value.replace("ELSEWHERE", f"http://127.0.0.1:{port}") for name, value in
-                fault.get("headers", {}).items()
-            }
-            emulator.add_fault(Fault(method, **fault))
-        if line is not None and line.way is not None:
-            with_clock: Any = line.way
-            with_clock.clock = clock
+            place.fault(method, **{"times": None, **case.fault})
+        if line is not None:
+            line.clock = clock
         if case.prepare is not None:
             case.prepare(place)
         yield place
 
 
-def _line(stack: ExitStack, server: EmulatorServer, case: Case, method: Method, certificates: Any) -> FaultyLine | None:
+FOREVER = 1e6
+
+
+def _line(
+    stack: ExitStack, server: EmulatorServer, case: Case, method: Method, certificates: Certificates | None
+) -> FaultyLine | None:
     if case.way is None and case.arrival is None and case.tls is None:
         return None
-    tls = None if case.tls in {None, "plain"} else certificates.context(case.tls)
-    return stack.enter_context(
-        FaultyLine(server.base_url, method=method, way=case.way, arrival=case.arrival, tls=tls)
-    )
+    tls = None if certificates is None or case.tls in {None, "plain"} else certificates.context(str(case.tls))
+    return stack.enter_context(FaultyLine(server.base_url, method=method, way=case.way, arrival=case.arrival, tls=tls))
+
+
+def _address(server: EmulatorServer, case: Case, line: FaultyLine | None) -> str:
+    if case.nobody:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    if line is None:
+        return server.base_url
+    return f"http{'' if case.tls is None else 's'}://127.0.0.1:{line.port}"
 
 
 def error_words(error: EarthEngineError) -> str:
@@ -174,9 +182,6 @@ def error_words(error: EarthEngineError) -> str:
     status = getattr(error, "http_status", None)
     later = ", retryable" if isinstance(error, CredentialsError) and error.retryable else ""
     return type(error).__name__ + (f" {status}" if status else "") + later
-
-
-CALLS: dict[str, Callable[[EarthEngineOperationsClient], str]] = {}
 
 
 def _get(client: EarthEngineOperationsClient) -> str:
@@ -193,17 +198,24 @@ def _cancel(client: EarthEngineOperationsClient) -> str:
     return "accepted"
 
 
-_CALLS: dict[Method, Callable[[EarthEngineOperationsClient], str]] = {
-    "get": _get, "list": _list, "cancel": _cancel, "token": _get,
+_CALLS: Mapping[Method, Callable[[EarthEngineOperationsClient], str]] = {
+    "get": _get,
+    "list": _list,
+    "cancel": _cancel,
+    "token": _get,
 }
 
 
-def called(place: Place, method: Method) -> tuple[str, EarthEngineError | None]:
-    """Make the call; return what it gets, in words."""
+def tried(place: Place, method: Method) -> tuple[Seen, EarthEngineError | None]:
+    """Make the call; return what was seen of it, and the error if there was one."""
+    error = None
     try:
-        return str(_CALLS[method](place.client)), None
-    except EarthEngineError as error:
-        return error_words(error), error
+        gets = str(_CALLS[method](place.client))
+    except EarthEngineError as met:
+        gets, error = error_words(met), met
+    others = sum(place.emulator.count(other) for other in (*METHODS, "delete", "wait", "other") if other != method)
+    seen = Seen(gets, place.count(method), sum(place.clock.sleeps), place.emulator.cancel_requested(A), others)
+    return seen, error
 
 
 def above(place: Place, method: Method) -> str:
@@ -213,9 +225,8 @@ def above(place: Place, method: Method) -> str:
         poll(place.client, watch)
         words = {name: _watch_word(watch, name) for name in watch.names}
         others = set(words.values()) - {words[A]}
-        return words[A] if not others or others == {"PENDING"} else f"A {words[A]}, others {', '.join(sorted(others))}"
-    names = (A,) if method == "cancel" else NAMES
-    report = cancel_operations(place.client, names, max_concurrency=1)
+        return words[A] if others <= {"PENDING"} else f"A {words[A]}, others {', '.join(sorted(others))}"
+    report = cancel_operations(place.client, (A,) if method == "cancel" else NAMES, max_concurrency=1)
     if method == "token":
         return report.counts_words
     (result,) = report.results
@@ -225,30 +236,9 @@ def above(place: Place, method: Method) -> str:
 def _watch_word(watch: Watch, name: str) -> str:
     if name in watch.errors:
         return f"settled: {OperationResult.from_error(name, watch.errors[name]).outcome.words}"
-    if name in watch.failures:
-        return "failed poll"
-    return str(watch.operations[name].state)
-
-
-def tried(place: Place, method: Method) -> tuple[Seen, EarthEngineError | None]:
-    """Make the call; return what was seen of it."""
-    gets, error = called(place, method)
-    others = ("get", "list", "cancel", "token", "delete", "wait", "other")
-    seen = Seen(
-        gets=gets,
-        above="",
-        tries=0 if place.line is None and urlsplit(place.server.base_url).port is None else place.count(method),
-        slept=place.slept,
-        asked=place.emulator.cancel_requested(A),
-        other=sum(place.emulator.count(other) for other in others if other != method),
-    )
-    return seen, error
+    return "failed poll" if name in watch.failures else str(watch.operations[name].state)
 
 
 def texts(error: EarthEngineError) -> str:
     """All of an error that anybody could read."""
     return f"{error!s} {error!r} {error.__dict__} {pickle.dumps(error)!r} {error.__cause__!r} {error.__context__!r}"
-
-
-__all__ += ["above", "texts"]
-_: Budget | None = None

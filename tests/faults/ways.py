@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from tests.support.clock import ManualClock
 from tests.support.faulty_line import Arrival, Exchange, Way
 
 __all__ = [
@@ -117,13 +116,12 @@ def trickling(*, step: float, steps: int) -> Way:
     """
 
     def go(exchange: Exchange) -> None:
-        clock: ManualClock = go.clock  # type: ignore[attr-defined]
         data = http(exchange.pass_on()[1])
         head = data.index(b"\r\n\r\n") + 4
         exchange.send(data[:head])
-        rest = data[head:] + b" " * 0
+        rest = data[head:]
         for position in range(steps):
-            clock.advance(step)
+            exchange.clock.advance(step)
             exchange.send(rest[position : position + 1])
             if not exchange.wait(0.01) or not exchange.client_is_there:
                 return
@@ -141,8 +139,7 @@ def second_answer(answer: bytes, *, later: bool) -> Way:
             exchange.send(first + answer)
             return
         exchange.send(first)
-        exchange.wait(0.05)
-        exchange.send(answer)
+        exchange.instead = answer
 
     return go
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from airflow_provider_eeops.emulator.routes import match
+from tests.support.clock import ManualClock
 
 __all__ = ["Arrival", "Exchange", "FaultyLine", "Request", "Way"]
 
@@ -42,13 +43,21 @@ class Exchange:
     :param request: the request.
     :param client: the connection it came on.
     :param line: the line.
+
+    ``instead`` is what answers the next request on the connection.
     """
 
     def __init__(self, request: Request, client: socket.socket, line: FaultyLine) -> None:
         self.request = request
         self.is_over = False
+        self.instead: bytes | None = None
         self._client = client
         self._line = line
+
+    @property
+    def clock(self) -> ManualClock:
+        """The client's clock."""
+        return self._line.clock
 
     def pass_on(self) -> tuple[int, bytes]:
         """Let the request take effect; return the status and the body of the emulator's answer."""
@@ -134,6 +143,7 @@ class FaultyLine:
         self.requests: list[Request] = []
         self.connections = 0
         self.stopping = threading.Event()
+        self.clock = ManualClock()
         self._method = method
         self._tls = tls
         self._clients: set[socket.socket] = set()
@@ -205,13 +215,18 @@ class FaultyLine:
 
     def _talk(self, client: socket.socket) -> None:
         with client.makefile("rb") as stream:
+            instead = None
             while (request := _read(stream)) is not None:
                 self.requests.append(request)
                 exchange = Exchange(request, client, self)
-                if self.way is not None and request.method == self._method:
+                if instead is not None:
+                    exchange.send(instead)
+                    instead = None
+                elif self.way is not None and request.method == self._method:
                     self.way(exchange)
                     if exchange.is_over:
                         return
+                    instead = exchange.instead
                 else:
                     status, body = exchange.pass_on()
                     exchange.send(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
