@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from airflow_provider_eeops.api.retrying import Budget
 from tests.faults.case import HURRIED, METHODS, Case, Expect, Method
 from tests.faults.cases import CASES, PARTS
 from tests.faults.several import SCENES
@@ -25,27 +27,27 @@ class Told(NamedTuple):
 _HEAD = """# What happens when something fails
 
 Each row is a fault on real sockets between the client and the [emulator](emulator.md), and what was seen of it:
-`tests/faults` tries every row, compares, and fails if this page says anything else. `make test` includes it.
+`tests/faults` tries every row, and fails if this page says anything else.
 
-A connection's defaults hold: {retries} retries, 120 s for a call. Requests are counted by the server, the first one for
-a token not among them. Waits are what is slept at most between tries; rows in which a socket has to time out have one
-retry, and the timeouts of the connection come on top. In no row did an error, its pickle or a log line at DEBUG hold a
-token, did another host see a connection, or was the next request answered with what was not meant for it.
+A connection's defaults hold: {retries} retries, {deadline:g} s for a call. Requests are counted by the server; where
+none can arrive, its connections. Waits are what is slept at most between tries. Rows in which a socket times out have
+one retry, and the connection's timeouts come on top. In no row did an error, its pickle or a log line at DEBUG hold a
+token, did another host see a connection, or was what was left of an answer taken for that of the next request.
 """
 
 _INTRO: Mapping[Method, str] = {
     "get": "`get_operation`. The last column is what a poll makes of it: a failed poll is counted, and tried again.",
     "list": (
-        "`list_operations` of a project with 12 operations. The last column is what a poll of all 12 says of each: where"
-        " a listing does\nnot tell, each operation is asked for by itself."
+        "`list_operations` of a project with 12 operations. The last column is what a poll of all 12 says of each:"
+        " where a listing does not tell, each operation is asked for by itself."
     ),
     "cancel": (
-        "`cancel_operation`, and in the last columns what `cancel_operations` reports after a look at the operation, and"
-        " whether the\nserver was in truth asked to cancel."
+        "`cancel_operation`, and in the last columns what `cancel_operations` reports after a look at the operation,"
+        " and whether the server was in truth asked to cancel."
     ),
     "token": (
         "`get_operation` without a token, while the token server fails. The last column is what `cancel_operations`"
-        " reports of 12\noperations; one failure is enough, and the others are not tried."
+        " reports of 12 operations; one failure is enough, and the others are not tried."
     ),
 }
 _TITLES: Mapping[Method, str] = {"get": "Get", "list": "List", "cancel": "Cancel", "token": "Token"}
@@ -75,12 +77,16 @@ def page(rows: Mapping[tuple[str, Method], Told], scenes: Mapping[str, str]) -> 
     :param scenes: what was seen of each scene.
     """
     return "\n".join(
-        [_HEAD.format(retries=5), *(line for method in METHODS for line in _method(method, rows)), *_several(scenes)]
+        [
+            _HEAD.format(retries=Budget().retries, deadline=Budget().deadline),
+            *(line for method in METHODS for line in _method(method, rows)),
+            *_several(scenes),
+        ]
     )
 
 
 def _method(method: Method, rows: Mapping[tuple[str, Method], Told]) -> Iterator[str]:
-    yield f"## {_TITLES[method]}\n\n{_INTRO[method]}\n"
+    yield f"## {_TITLES[method]}\n\n{textwrap.fill(_INTRO[method], 120)}\n"
     truth = ["in truth"] if method == "cancel" else []
     head = ["fault", "the caller gets", "requests", "waits at most", _ABOVE[method], *truth]
     for part in PARTS:

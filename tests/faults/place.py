@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 from email.utils import formatdate
+from typing import Any
 
 from airflow_provider_eeops.api.cancelling import cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient, connect

@@ -165,19 +165,54 @@ def clock_off(seconds: float) -> Callable[[Place], str]:
 
 
 SCENES: tuple[Scene, ...] = (
-    Scene("the token expires in the middle of a bulk", token_ends_in_a_bulk, "12 cancel requested; 12 of 12 asked to cancel; 1 new token"),
-    Scene("the token expires in the middle of a listing", token_ends_in_a_listing, "12 operations; 4 requests; 1 new token"),
+    Scene(
+        "the token expires in the middle of a bulk",
+        token_ends_in_a_bulk,
+        "12 cancel requested; 12 of 12 asked to cancel; 1 new token",
+    ),
+    Scene(
+        "the token expires in the middle of a listing",
+        token_ends_in_a_listing,
+        "12 operations; 4 requests; 1 new token",
+    ),
     Scene("pages of a listing are lost on the way", page_lost_in_a_listing, "12 operations, 12 different; 5 requests"),
     Scene("every answer to a cancel is lost", answers_lost_in_a_bulk, "12 cancel requested; 12 of 12 asked to cancel"),
-    Scene("the same as the task is killed: no time for a second look", answers_lost_in_haste, "1 error; 1 of 1 asked to cancel"),
+    Scene(
+        "the same as the task is killed: no time for a second look",
+        answers_lost_in_haste,
+        "1 error; 1 of 1 asked to cancel",
+    ),
     Scene("403 for half of a bulk", half_refused, "6 cancel requested, 6 permission denied; 6 of 12 asked to cancel"),
     Scene("an operation is gone", gone_in_the_middle, "11 cancel requested, 1 not found; 11 of 11 asked to cancel"),
-    Scene("a wait of GETs, of which 20 fail in four ways", gets_fail, "settled: 3 SUCCEEDED; 0 of 12 asked to cancel", ends=True),
-    Scene("a wait of listings, of which 23 fail in five ways", listings_fail, "settled: 12 SUCCEEDED; 0 of 12 asked to cancel", ends=True),
-    Scene("a wait of which every listing fails", listings_fail_for_good, "polls_failed: 12 not confirmed; 0 of 12 asked to cancel"),
+    Scene(
+        "a wait of GETs, of which 20 fail in four ways",
+        gets_fail,
+        "settled: 3 SUCCEEDED; 0 of 12 asked to cancel",
+        ends=True,
+    ),
+    Scene(
+        "a wait of listings, of which 23 fail in five ways",
+        listings_fail,
+        "settled: 12 SUCCEEDED; 0 of 12 asked to cancel",
+        ends=True,
+    ),
+    Scene(
+        "a wait of which every listing fails",
+        listings_fail_for_good,
+        "polls_failed: 12 not confirmed; 0 of 12 asked to cancel",
+    ),
     Scene("listings of one of two projects fail", one_of_two_projects_fails, "of one: 12 failed; of two: RUNNING"),
-    Scene("the clock is set an hour ahead in a wait of 30 minutes", clock_set(HOUR, timeout=1800), "settled: 12 SUCCEEDED; 0 of 12 asked to cancel", ends=True),
-    Scene("the clock is set back an hour in a wait of 30 minutes", clock_set(-HOUR, timeout=1800), "timed_out after 1800 s: 12 not confirmed; 0 of 12 asked to cancel"),
+    Scene(
+        "the clock is set an hour ahead in a wait of 30 minutes",
+        clock_set(HOUR, timeout=1800),
+        "settled: 12 SUCCEEDED; 0 of 12 asked to cancel",
+        ends=True,
+    ),
+    Scene(
+        "the clock is set back an hour in a wait of 30 minutes",
+        clock_set(-HOUR, timeout=1800),
+        "timed_out after 1800 s: 12 not confirmed; 0 of 12 asked to cancel",
+    ),
     Scene("429, Retry-After: a date 7 s from now, on a clock an hour ahead", clock_off(HOUR), "RUNNING after 7 s"),
     Scene("429, Retry-After: a date 7 s from now, on a clock an hour behind", clock_off(-HOUR), "RUNNING after 7 s"),
-)  # fmt: skip
+)
