@@ -53,6 +53,7 @@ _LARGEST_ERROR = 64 * 1024
 _CHUNK = 64 * 1024
 _SHOWN = 200
 _SIZES = ("Content-Length", "Transfer-Encoding")
+_UNAUTHORIZED = 401
 _LEAST_TIMEOUT = 0.1  # requests refuses a timeout of nothing
 _SHORT_HOLD = 1.0  # seconds, after a 429 that says nothing and is not sent again
 _LONGEST_HOLD = 120.0  # seconds
@@ -82,16 +83,11 @@ _NO_TOKEN_AT_ALL = (ValueError, TypeError, LookupError, AttributeError)
 _SECRET_FIELDS = ("assertion", "client_secret", "refresh_token", "subject_token", "actor_token")
 
 
-class _TokenServerBusyError(google.auth.exceptions.TransportError):  # type: ignore[misc]
-    """The token server could not answer now.
+class _TokenServerBusyError(google.auth.exceptions.TransportError):
+    """The token server could not answer now."""
 
-    :param message: what it said.
-    :param retry_after: seconds it asked to wait, if it did.
-    """
-
-    def __init__(self, message: str, *, retry_after: float | None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+    retry_after: float | None = None
+    """Seconds it asked to wait, if it did."""
 
 
 class _TokenAnswer(NamedTuple):
@@ -335,10 +331,9 @@ class Transport:
         if response.status_code != requests.codes.ok:
             content = _without_secrets(content, body)
         if response.status_code in _BUSY or (response.status_code != requests.codes.ok and _BUSY_WORDS.search(content)):
-            raise _TokenServerBusyError(
-                f"HTTP {response.status_code} from the token server: {_shown(content)}",
-                retry_after=self._retry_after(response),
-            )
+            busy = _TokenServerBusyError(f"HTTP {response.status_code} from the token server: {_shown(content)}")
+            busy.retry_after = self._retry_after(response)
+            raise busy
         return _TokenAnswer(response.status_code, response.headers, content)
 
     def _no_token(self, error: Exception) -> CredentialsError:
@@ -440,7 +435,7 @@ class Transport:
 
 def _refuses_the_token(error: EarthEngineError) -> bool:
     """Whether it is a 401, of the API or of a proxy that says it in words of its own."""
-    return getattr(error, "http_status", None) == requests.codes.unauthorized
+    return isinstance(error, (UnauthenticatedError, UnexpectedAnswerError)) and error.http_status == _UNAUTHORIZED
 
 
 def _is_usable(token: object) -> bool:

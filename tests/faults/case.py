@@ -22,7 +22,7 @@ HURRIED = Budget(retries=1, read_timeout=0.3, connect_timeout=0.3)
 
 def backoff(tries: int) -> float:
     """Seconds that are waited at most before so many tries, as no server asked for more."""
-    return sum(min(FIRST_WAIT * 2**number, LONGEST_WAIT) for number in range(tries - 1))
+    return sum(min(FIRST_WAIT * 2.0**number, LONGEST_WAIT) for number in range(tries - 1))
 
 
 class Expect(NamedTuple):

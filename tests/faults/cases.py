@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from tests.faults.case import HURRIED, Case, Expect
@@ -22,6 +21,7 @@ from tests.faults.ways import (
     trickling,
     zipped,
 )
+from tests.support.faulty_line import Exchange, Way
 
 __all__ = ["CASES", "PARTS"]
 
@@ -42,10 +42,11 @@ SENDS_NO_OPERATION = "its answer holds no operation"
 IS_FOR_TOKENS = "of the token server alone"
 IS_OF_THE_API = "of the API alone"
 
-# What the calls get, by method, when no answer comes.
+ByMethod = dict[str, Any]
+"""What is right, by method."""
 
 
-def broken(tries: int, *, asked: bool = False, said: str | None = None) -> dict[str, Expect]:
+def broken(tries: int, *, asked: bool = False, said: str | None = None) -> ByMethod:
     """No answer comes; a poll has failed, and a cancellation is what a look at the operation shows."""
     report = said or ("cancel requested (CANCELLING)" if asked else "error (RUNNING)")
     return {
@@ -58,7 +59,7 @@ def broken(tries: int, *, asked: bool = False, said: str | None = None) -> dict[
 
 def unexpected(
     status: int, *, tries: int = 1, asked: bool = False, other: int = 0, token: str = "CredentialsError"
-) -> dict[str, Expect]:
+) -> ByMethod:
     """An answer that is not the API's; what a listing does not tell, a GET of each does."""
     error = f"UnexpectedAnswerError {status}"
     again = "failed poll" if tries > 1 and status != 401 else "RUNNING"
@@ -73,7 +74,7 @@ def unexpected(
 
 def refused(
     error: str, *, get: str, cancel: str, tries: int = 1, other: int = 0, token: str = "CredentialsError"
-) -> dict[str, Expect]:
+) -> ByMethod:
     """The API says no."""
     return {
         "get": Expect(error, get, tries, other=other),
@@ -83,7 +84,7 @@ def refused(
     }
 
 
-def fine(tries: int = 1, *, waits: float | None = None) -> dict[str, Expect]:
+def fine(tries: int = 1, *, waits: float | None = None) -> ByMethod:
     """All is well in the end."""
     return {
         "get": Expect("RUNNING", "RUNNING", tries, waits),
@@ -93,9 +94,7 @@ def fine(tries: int = 1, *, waits: float | None = None) -> dict[str, Expect]:
     }
 
 
-def read(
-    get: str, above: str | None = None, *, listed: str | None = None, beyond: str | None = None
-) -> dict[str, Expect | str]:
+def read(get: str, above: str | None = None, *, listed: str | None = None, beyond: str | None = None) -> ByMethod:
     """An operation that is read as far as it goes, by a GET and in a listing."""
     return {
         "get": Expect(get, above or get),
@@ -113,7 +112,7 @@ DEEP = b'{"a":' * 100_000
 
 
 def line_cases() -> list[Case]:
-    hurried = {"budget": HURRIED}
+    hurried: dict[str, Any] = {"budget": HURRIED}
     return [
         Case(
             "nobody listens",
@@ -297,6 +296,12 @@ def body_cases() -> list[Case]:
             **unexpected(502, tries=6, token="CredentialsError, retryable"),
             fault={"status": 502, "body": page},
         ),
+        Case(
+            "HTML with 400 that repeats the request, its token too",
+            BODY,
+            **unexpected(400),
+            way=repeating("400 Bad Request"),
+        ),
         Case("an empty body with 200", BODY, **unexpected(200), fault={"body": b""}),
         Case(
             "204 without a body", BODY, **unexpected(204), way=sending(b"HTTP/1.1 204 No Content\r\n\r\n", keeps=True)
@@ -412,7 +417,12 @@ IS_OF_THE_LISTING = "of a listing alone"
 
 
 def status_cases() -> list[Case]:
-    later = {"get": "failed poll", "cancel": "error (RUNNING)", "tries": 6, "token": "CredentialsError, retryable"}
+    later: dict[str, Any] = {
+        "get": "failed poll",
+        "cancel": "error (RUNNING)",
+        "tries": 6,
+        "token": "CredentialsError, retryable",
+    }
     error = "UnavailableError"
     return [
         Case(
@@ -569,15 +579,15 @@ def redirect_cases() -> list[Case]:
     ]
 
 
-def without(name: str) -> Any:
+def without(name: str) -> Way:
     return edited(lambda operation: {key: value for key, value in operation.items() if key != name})
 
 
-def holding(**more: Any) -> Any:
+def holding(**more: Any) -> Way:
     return edited(lambda operation: operation | more)
 
 
-def telling(**more: Any) -> Any:
+def telling(**more: Any) -> Way:
     return edited(lambda operation: operation | {"metadata": operation["metadata"] | more})
 
 
@@ -588,7 +598,7 @@ def read_cases() -> list[Case]:
     unspecified = read("STATE_UNSPECIFIED")
     running = read("RUNNING")
     # A listing is read in one piece: what it does not name is got.
-    rows: tuple[tuple[str, Mapping[str, Expect | str], Any], ...] = (
+    rows: tuple[tuple[str, ByMethod, Any], ...] = (
         ("`done` omitted", running, without("done")),
         ("metadata missing", unspecified, without("metadata")),
         ("state missing", unspecified, edited(lambda operation: operation | {"metadata": {"type": "EXPORT_IMAGE"}})),
@@ -713,9 +723,12 @@ def token_cases() -> list[Case]:
     ]
 
 
-def repeating(status: str) -> Any:
-    def go(exchange: Any) -> None:
-        exchange.send(http(b"<p>You sent: " + exchange.request.body, status=status))
+def repeating(status: str) -> Way:
+    """The request is repeated in the answer, headers and all."""
+
+    def go(exchange: Exchange) -> None:
+        headers = "".join(f"{name}: {value}\n" for name, value in exchange.request.headers if "uth" in name)
+        exchange.send(http(b"<p>" + headers.encode() + exchange.request.body, status=status))
 
     return go
 

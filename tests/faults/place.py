@@ -21,6 +21,7 @@ from airflow_provider_eeops.api.watching import Watch
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
 from airflow_provider_eeops.exceptions import CredentialsError, EarthEngineError
 from tests.faults.case import METHODS, Case, Method, Seen
+from tests.faults.ways import on_arrival
 from tests.support.certificates import Certificates
 from tests.support.clock import ManualClock
 from tests.support.faulty_line import FaultyLine
@@ -65,7 +66,7 @@ class Place:
     client: EarthEngineOperationsClient
     clock: WallClock
     secrets: list[str]
-    elsewhere: socket.socket
+    elsewhere: FaultyLine
     line: FaultyLine | None
     for_tokens: bool
 
@@ -73,7 +74,7 @@ class Place:
         self, method: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None, **more: Any
     ) -> None:
         """Let something go wrong; a header may name the other host, or a date some seconds from now."""
-        host = f"http://127.0.0.1:{self.elsewhere.getsockname()[1]}"
+        host = f"http://127.0.0.1:{self.elsewhere.port}"
         told = {
             name: formatdate(self.clock.monotonic() + int(value), usegmt=True)
             if _FROM_NOW.fullmatch(value)
@@ -129,8 +130,7 @@ def placed(
     )
     add_operations(emulator, finished=case.finished, ends=ends)
     with ExitStack() as stack:
-        elsewhere = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        elsewhere.setblocking(False)
+        elsewhere = stack.enter_context(FaultyLine(server.base_url, arrival=on_arrival("left")))
         line = _line(stack, server, case, method, certificates)
         address = _address(server, case, line)
         for_tokens = method == "token"
@@ -145,7 +145,7 @@ def placed(
         if not for_tokens:
             credentials.token = token
         client = stack.enter_context(connect(settings, credentials, budget=case.budget, clock=clock))
-        secrets = [token, info["refresh_token"], "SECRET"]
+        secrets = [token, info["refresh_token"].removeprefix("1//"), "SECRET"]
         place = Place(emulator, client, clock, secrets, elsewhere, line, for_tokens)
         if case.fault is not None:
             place.fault(method, **{"times": None, **case.fault})

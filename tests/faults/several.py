@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
-from airflow_provider_eeops.api.models import OperationResult
+from airflow_provider_eeops.api.models import Operation, OperationResult
 from airflow_provider_eeops.api.polling import poll, wait
 from airflow_provider_eeops.api.watching import Watch
 from tests.faults.place import NAMES, A, Place
@@ -53,7 +53,7 @@ def token_ends_in_a_bulk(place: Place) -> str:
 
 
 def token_ends_in_a_listing(place: Place) -> str:
-    found = []
+    found: list[Operation] = []
     for page in place.client.list_pages("one", page_size=4):
         if not found:
             place.emulator.revoke_tokens()
@@ -64,7 +64,7 @@ def token_ends_in_a_listing(place: Place) -> str:
 
 
 def page_lost_in_a_listing(place: Place) -> str:
-    found = []
+    found: list[Operation] = []
     for page in place.client.list_pages("one", page_size=4):
         if not found:
             place.fault("list", action="reset_after", times=2)
@@ -140,13 +140,13 @@ def one_of_two_projects_fails(place: Place) -> str:
     return f"of one: {len(watch.failures)} failed; of two: {watch.operations[other].state}"
 
 
-def clock_set(seconds: float, *, timeout: float, names: tuple[str, ...] = NAMES) -> Callable[[Place], str]:
+def clock_set(ahead: float, *, timeout: float, names: tuple[str, ...] = NAMES) -> Callable[[Place], str]:
     def play(place: Place) -> str:
         sleep = place.clock.sleep
 
-        def jump(slept: float) -> None:
-            sleep(slept)
-            place.clock.ahead = seconds
+        def jump(seconds: float) -> None:
+            sleep(seconds)
+            place.clock.ahead = ahead
 
         place.clock.sleep = jump  # type: ignore[method-assign]
         return waited(place, names, timeout=timeout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -160,8 +159,8 @@ def on_arrival(how: str) -> Arrival:
         elif how == "silent":
             with suppress(OSError):
                 while client.recv(4096):
-                    time.sleep(0)
-        else:
+                    pass
+        elif how != "left":
             raise ValueError(how)
 
     return go
