@@ -331,7 +331,8 @@ class Transport:
         if response.status_code != requests.codes.ok:
             content = _without_secrets(content, body)
         if response.status_code in _BUSY or (response.status_code != requests.codes.ok and _BUSY_WORDS.search(content)):
-            busy = _TokenServerBusyError(f"HTTP {response.status_code} from the token server: {_shown(content)}")
+            told = f"HTTP {response.status_code} from the token server: {_shown(content)}"
+            busy = _TokenServerBusyError(told)  # type: ignore[no-untyped-call]
             busy.retry_after = self._retry_after(response)
             raise busy
         return _TokenAnswer(response.status_code, response.headers, content)
