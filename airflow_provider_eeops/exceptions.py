@@ -153,11 +153,14 @@ class CredentialsError(EarthEngineError):
 
     :param message: what is wrong and what to do.
     :param retryable: whether the token server may answer later.
+    :param retry_after: seconds the token server asked to wait, if it did.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
         super().__init__(message)
         self._retryable = retryable
+        #: Seconds the token server asked to wait.
+        self.retry_after = retry_after
 
     @property
     def retryable(self) -> bool:

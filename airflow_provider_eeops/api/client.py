@@ -17,6 +17,7 @@ from airflow_provider_eeops.api.names import (
     check_operation_name,
     check_project_allowed,
     check_project_id,
+    operation_id,
     project_of,
 )
 from airflow_provider_eeops.api.pace import Pace, shared_pace
@@ -36,6 +37,7 @@ _MOST_PAGES = 1000
 """Of one listing: half a million operations."""
 
 _METHODS: Mapping[Call, str] = {"cancel": "POST", "delete": "DELETE", "get": "GET", "list": "GET", "wait": "POST"}
+_SHOWN = 80
 
 
 class _Transport(Protocol):
@@ -126,9 +128,10 @@ class EarthEngineOperationsClient:
 
         :param name: operation name.
         :raises NotFoundError: there is no such operation, or no longer.
+        :raises UnexpectedAnswerError: the answer is about another operation, or about none.
         """
         name = self._checked(name)
-        return Operation.from_payload(self._request("get", name), name=name)
+        return _operation(self._request("get", name), name)
 
     def cancel_operation(self, name: str) -> None:
         """Request cancellation. The operation is not cancelled yet when this returns, and may finish all the same.
@@ -138,15 +141,18 @@ class EarthEngineOperationsClient:
         :param name: operation name.
         :raises FailedPreconditionError: the operation has finished.
         :raises UnimplementedError: the server cannot cancel.
+        :raises UnexpectedAnswerError: the answer is not the empty object that means yes.
         """
-        self._request("cancel", self._checked(name), body={})
+        name = self._checked(name)
+        _check_empty(self._request("cancel", name, body={}), f":cancel of {name}")
 
     def delete_operation(self, name: str) -> None:
         """Delete the record of an operation. It does not cancel it.
 
         :param name: operation name.
         """
-        self._request("delete", self._checked(name))
+        name = self._checked(name)
+        _check_empty(self._request("delete", name), f"DELETE of {name}")
 
     def wait_operation(self, name: str, *, timeout: float) -> Operation:
         """Ask the server to answer when the operation is done, or after ``timeout``, or earlier as it likes.
@@ -157,7 +163,7 @@ class EarthEngineOperationsClient:
         """
         name = self._checked(name)
         seconds = max(0.0, min(timeout, self._budget.read_timeout / 2))
-        return Operation.from_payload(self._request("wait", name, body={"timeout": f"{seconds:.3f}s"}), name=name)
+        return _operation(self._request("wait", name, body={"timeout": f"{seconds:.3f}s"}), name)
 
     def list_operations(self, project_id: str, *, page_size: int = PAGE_SIZE) -> Iterator[Operation]:
         """List the operations of a project, other people's too, page by page as they are read.
@@ -183,10 +189,12 @@ class EarthEngineOperationsClient:
         seen: set[str] = set()
         for _ in range(_MOST_PAGES):
             answer = self._send("list", path, params=params)
-            found = answer.get("operations")
-            yield _listed(found if isinstance(found, list) else [], project_id)
-            token = answer.get("nextPageToken")
-            if not isinstance(token, str) or not token:
+            found, token = answer.get("operations") or [], answer.get("nextPageToken") or ""
+            # To read on without these would pass over operations in silence.
+            if "error" in answer or not isinstance(found, list) or not isinstance(token, str):
+                raise UnexpectedAnswerError(f"GET {path}: HTTP 200 with an answer that is no listing.", http_status=200)
+            yield _listed(found, project_id)
+            if not token:
                 return
             if not _is_writable(token):
                 raise UnexpectedAnswerError(f"GET {path}: the page token is no Unicode text.", http_status=200)
@@ -242,6 +250,22 @@ def _is_writable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _operation(payload: Mapping[str, Any], name: str) -> Operation:
+    """Read the operation that was asked for: by its id, as the answer may name the project by its number."""
+    named = payload.get("name")
+    if not isinstance(named, str) or named.partition("/operations/")[2] != operation_id(name):
+        about = f"about {named[:_SHOWN]!r}" if isinstance(named, str) else "that names no operation"
+        raise UnexpectedAnswerError(f"{name}: HTTP 200 with an answer {about}.", http_status=200)
+    return Operation.from_payload(payload, name=name)
+
+
+def _check_empty(answer: Mapping[str, Any], what: str) -> None:
+    """Take nothing for a yes but what the API says it is."""
+    if answer:
+        names = ", ".join(sorted(answer))[:_SHOWN]
+        raise UnexpectedAnswerError(f"{what}: HTTP 200 with an answer that is not empty: {names}.", http_status=200)
 
 
 def connect(

@@ -278,9 +278,13 @@ def poll(
     :param watch: the watch; it takes in what was seen.
     :param max_concurrency: requests at once.
     """
+    return _poll(client, watch, max_concurrency=max_concurrency, now=client.clock.time())
+
+
+def _poll(client: EarthEngineOperationsClient, watch: Watch, *, max_concurrency: int, now: float) -> list[Operation]:
     until = None
     if watch.deadline is not None:
-        until = client.clock.monotonic() + max(watch.deadline - client.clock.time(), _LAST_LOOK)
+        until = client.clock.monotonic() + max(watch.deadline - now, _LAST_LOOK)
     observation = observe(client, watch.pending, pages=watch.pages, max_concurrency=max_concurrency, until=until)
     return watch.learn(observation.operations, observation.errors)
 
@@ -307,9 +311,14 @@ def wait(
     """
     require_positive("poll_interval", poll_interval)
     clock = client.clock
+    ahead = clock.time() - clock.monotonic()  # what the time of day is set to while this waits ends nothing
+
+    def now() -> float:
+        return clock.monotonic() + ahead
+
     while True:
-        on_poll(poll(client, watch, max_concurrency=max_concurrency))
-        verdict = watch.verdict(now=clock.time())
+        on_poll(_poll(client, watch, max_concurrency=max_concurrency, now=now()))
+        verdict = watch.verdict(now=now())
         if verdict is not Verdict.WAITING:
             return verdict
-        (sleep or clock.sleep)(watch.wait_before_poll(now=clock.time(), poll_interval=poll_interval))
+        (sleep or clock.sleep)(watch.wait_before_poll(now=now(), poll_interval=poll_interval))

@@ -9,6 +9,8 @@ import errno
 import ipaddress
 import json
 import logging
+import math
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -66,8 +68,9 @@ _LARGEST_ANSWER = 64 * 1024 * 1024
 _LARGEST_ERROR = 64 * 1024
 _CHUNK = 64 * 1024
 _SHOWN = 200
+_SIZES = ("Content-Length", "Transfer-Encoding")
+_UNAUTHORIZED = 401
 _LEAST_TIMEOUT = 0.1  # requests refuses a timeout of nothing
-_TOKEN_TIMEOUT = 120.0  # seconds, as google-auth has it; only where a token is renewed in the middle of a request
 _SHORT_HOLD = 1.0  # seconds, after a 429 that says nothing and is not sent again
 _LONGEST_HOLD = 120.0  # seconds
 _REFUSAL_HOLDS = 1.0  # seconds in which a refused token is not asked for again
@@ -85,6 +88,20 @@ _ERRORS: Mapping[int, type[ApiError]] = {
     503: UnavailableError,
     504: UnavailableError,
 }
+
+
+# What the token server may answer for now; google-auth would wait on a clock of its own.
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_BUSY_WORDS = re.compile(rb'"error"\s*:\s*"(?:internal_failure|server_error|temporarily_unavailable)"')
+# google-auth reads a token server's answer without a check that it is one.
+_NO_TOKEN_AT_ALL = (ValueError, TypeError, LookupError, AttributeError)
+
+
+class _TokenServerBusyError(google.auth.exceptions.TransportError):
+    """The token server could not answer now."""
+
+    retry_after: float | None = None
+    """Seconds it asked to wait, if it did."""
 
 
 class _Call(NamedTuple):
@@ -117,35 +134,19 @@ class _TokenAnswer:
 class _TokenRequest(google.auth.transport.Request):
     """Asks a token server. That of google-auth logs the whole request at DEBUG, with what a token is given for.
 
-    :param session: sends the requests.
-    :param learn: told what is secret in each.
+    :param ask: makes the request.
     """
 
-    def __init__(self, session: requests.Session, learn: Callable[..., None]) -> None:
-        self._session = session
-        self._learn = learn
+    def __init__(self, ask: Callable[..., _TokenAnswer]) -> None:
+        self._ask = ask
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _TokenAnswer:
+        return self._ask(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
         # google-auth 2.50 and later would copy it to take the token to iamcredentials.googleapis.com behind our back,
         # past the proxies and the loopback; it does without if it cannot.
         raise TypeError("it is not to be copied")
-
-    def __call__(
-        self,
-        url: str,
-        method: str = "GET",
-        body: str | bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: Any = _TOKEN_TIMEOUT,
-        **kwargs: Any,
-    ) -> _TokenAnswer:
-        self._learn(*_secrets_sent(body, headers))
-        try:
-            kwargs = {"allow_redirects": False, "timeout": timeout, **kwargs}
-            response = self._session.request(method, url, data=body, headers=dict(headers or {}), **kwargs)
-        except requests.RequestException as error:
-            raise google.auth.exceptions.TransportError(error) from error
-        return _TokenAnswer(response.status_code, response.headers, response.content)
 
 
 def _secrets_sent(body: str | bytes | None, headers: Mapping[str, str] | None) -> Iterator[str]:
@@ -207,7 +208,6 @@ class Transport:
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
         self._session.mount("http://", _LoopbackAdapter(pool_connections=1, pool_maxsize=self._pool_size))
         self._token_session = self._made_session()
-        self._fetch = _TokenRequest(self._token_session, self._learn)
 
     def _made_session(self) -> requests.Session:
         session = requests.Session()
@@ -269,28 +269,27 @@ class Transport:
             try:
                 token = self._token(refused, budget, until)
                 return self._send(call, token, budget, until)
-            except UnauthenticatedError as error:
-                if refused is not None or token is None:
-                    raise
-                met: EarthEngineError = error
-                refused = token
-                attempt -= 1
             except EarthEngineError as error:
                 met = error
+            if refused is None and token is not None and _refuses_the_token(met):
+                refused = token
+                attempt -= 1
+            else:
+                now = self._clock.monotonic()
                 wait = wait_before_retry(
-                    error,
+                    met,
                     attempt=attempt,
-                    elapsed=self._clock.monotonic() - began,
+                    elapsed=now - began,
                     budget=budget,
-                    retry_after=getattr(error, "retry_after", None),
-                    time_left=until - self._clock.monotonic(),
+                    retry_after=getattr(met, "retry_after", None),
+                    time_left=until - now,
                 )
-                if isinstance(error, QuotaExceededError):
-                    self._slow_down(error, wait or error.retry_after or _SHORT_HOLD, sent_at)
+                if isinstance(met, QuotaExceededError):
+                    self._slow_down(met, wait or met.retry_after or _SHORT_HOLD, sent_at)
                 if wait is None:
-                    raise
-                if not isinstance(error, QuotaExceededError):
-                    log.info("%s Sending it again in %.1f s.", error, wait)
+                    raise met
+                if not isinstance(met, QuotaExceededError):
+                    log.info("%s Sending it again in %.1f s.", met, wait)
                 self._clock.sleep(wait)
             if not self._pace.wait(patience=until - self._clock.monotonic(), until=budget.until):
                 raise met
@@ -352,33 +351,77 @@ class Transport:
     def _refresh(self, budget: Budget, until: float) -> CredentialsError | None:
         """Return what went wrong; raised here, it would have the error with the request in it as its context."""
 
-        def request(url: str, *args: Any, **kwargs: Any) -> Any:
+        def ask(*args: Any, **kwargs: Any) -> _TokenAnswer:
             # google-auth may send more than one; each has what is left.
-            kwargs |= {"timeout": self._timeouts(budget, until), **self._route(url)}
-            return self._fetch(url, *args, **kwargs)
+            kwargs |= {"timeout": self._timeouts(budget, until), "until": until}
+            return self._ask_token_server(*args, **kwargs)
 
         try:
-            self.credentials.refresh(request)
+            self.credentials.refresh(_TokenRequest(ask))
         except google.auth.exceptions.GoogleAuthError as error:
             return self._no_token(error)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            # google-auth reads a token server's answer without a check that it is one.
+        except _NO_TOKEN_AT_ALL as error:
+            return self._no_token(error)
+        except Exception as error:  # noqa: BLE001 - a source of credentials may be a program of the user's
+            return CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}")
+        if not self._has_usable_token():
+            self.credentials.token = None
+            return CredentialsError(
+                f"no token for {principal(self.credentials)}: what the token server sent for one cannot be one"
+            )
+        return None
+
+    def _has_usable_token(self) -> bool:
+        """Whether what credentials have for a token can be sent as one, and found where it must not be shown."""
+        token = getattr(self.credentials, "token", None)
+        return isinstance(token, str) and re.fullmatch(r"[!-~]+", token) is not None
+
+    def _ask_token_server(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Any = None,
+        *,
+        until: float = math.inf,
+        **more: Any,
+    ) -> _TokenAnswer:
+        """Be google-auth's way to a token server: it follows no redirect, and reads no longer than there is time.
+
+        :raises _TokenServerBusyError: the server cannot answer now; :meth:`request` decides on another try.
+        """
+        self._learn(*_secrets_sent(body, headers))
+        more |= {"timeout": timeout, "stream": True, **self._route(url)}
+        try:
+            with self._token_session.request(method, url, data=body, headers=dict(headers or {}), **more) as response:
+                content = b"".join(self._read(response, _LARGEST_ERROR, until))
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise google.auth.exceptions.TransportError(error) from error
+        if response.status_code != requests.codes.ok:
+            content = self._redaction.content(content)
+        if response.status_code in _BUSY or (response.status_code != requests.codes.ok and _BUSY_WORDS.search(content)):
+            told = f"HTTP {response.status_code} from the token server: {_shown(content)}"
+            busy = _TokenServerBusyError(told)  # type: ignore[no-untyped-call]
+            busy.retry_after = self._retry_after(response)
+            raise busy
+        return _TokenAnswer(response.status_code, response.headers, content)
+
+    def _no_token(self, error: Exception) -> CredentialsError:
+        if isinstance(error, _NO_TOKEN_AT_ALL):  # its text may be the token
             return CredentialsError(
                 f"no token for {principal(self.credentials)}: the token server's answer is none"
                 f" ({type(error).__name__})"
             )
-        except Exception as error:  # noqa: BLE001 - a source of credentials may be a program of the user's
-            return CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}")
-        return None
-
-    def _no_token(self, error: google.auth.exceptions.GoogleAuthError) -> CredentialsError:
         broken = isinstance(error, google.auth.exceptions.TransportError)
-        reason = _reason(error) if broken else str(error.args[0]) if error.args else type(error).__name__
-        reason = self._redaction.text(reason)[:_SHOWN]
+        told = error.args and (not broken or isinstance(error, _TokenServerBusyError))
+        reason = " ".join(str(error.args[0]).split()) if told else _reason(error)
         missing = explain_token(str(error.args[1:]))
         return CredentialsError(
-            f"no token for {principal(self.credentials)}: {reason}{f' ({missing})' if missing else ''}",
-            retryable=broken or bool(error.retryable),
+            f"no token for {principal(self.credentials)}: {self._redaction.text(reason)[:_SHOWN]}"
+            + (f" ({missing})" if missing else ""),
+            retryable=broken or bool(getattr(error, "retryable", False)),
+            retry_after=getattr(error, "retry_after", None),
         )
 
     def _route(self, url: str) -> dict[str, Any]:
@@ -432,6 +475,12 @@ class Transport:
                 return
             if self._clock.monotonic() > until:
                 raise requests.Timeout
+        if (
+            size == 0
+            and response.status_code == requests.codes.ok
+            and not any(header in response.headers for header in _SIZES)
+        ):
+            raise urllib3.exceptions.IncompleteRead(0, -1)  # http.client takes half a header for a whole one
 
     def _answer(self, call: _Call, response: requests.Response, content: bytes) -> dict[str, Any]:
         try:
@@ -440,17 +489,30 @@ class Transport:
             answer = None
         if response.status_code == requests.codes.ok and isinstance(answer, dict):
             return answer
-        retry_after = retry_after_seconds(response.headers.get("Retry-After"), now=self._clock.time())
+        retry_after = self._retry_after(response)
         error = answer.get("error") if isinstance(answer, dict) and isinstance(answer.get("error"), dict) else None
         # A proxy's page with 404 says nothing of the operation; one with 429 still says to slow down.
         if error is not None or response.status_code == requests.codes.too_many_requests:
             raise _api_error(call, response.status_code, error or {}, content, retry_after)
+        # Whatever else comes on the connections of who answers so is nobody's answer: they are not used again.
+        self._session.close()
         what = f"a redirect to {self._redaction.text(_origin(response))}" if response.is_redirect else _shown(content)
         raise UnexpectedAnswerError(
             f"{call}: HTTP {response.status_code} with an answer that is not the API's: {what}.",
             http_status=response.status_code,
             retry_after=retry_after,
         )
+
+    def _retry_after(self, response: requests.Response) -> float | None:
+        """Read a date by the clock that wrote it: this machine's may be an hour off."""
+        date = response.headers.get("Date")
+        now = None if date is None else retry_after_seconds(date, now=0.0)
+        return retry_after_seconds(response.headers.get("Retry-After"), now=now or self._clock.time())
+
+
+def _refuses_the_token(error: EarthEngineError) -> bool:
+    """Whether it is a 401, of the API or of a proxy that says it in words of its own."""
+    return isinstance(error, (UnauthenticatedError, UnexpectedAnswerError)) and error.http_status == _UNAUTHORIZED
 
 
 def _api_error(
@@ -488,7 +550,7 @@ _STATUS_BY_HTTP: Mapping[int, str] = {
 
 def _again(error: CredentialsError) -> CredentialsError:
     """Copy an error: one that several threads raise would gather all their tracebacks."""
-    return CredentialsError(str(error), retryable=error.retryable)
+    return CredentialsError(str(error), retryable=error.retryable, retry_after=error.retry_after)
 
 
 _of_parents: list[tuple[requests.Session, requests.Session]] = []

@@ -7,6 +7,7 @@ import math
 import socket
 import struct
 import threading
+from email.utils import formatdate
 from types import TracebackType
 from typing import Any, Self
 
@@ -149,7 +150,7 @@ class EmulatorServer:
         query = dict(request.query)
         if path.startswith(CONTROL_PREFIX):
             verb, rest = request.method, path.removeprefix(CONTROL_PREFIX)
-            return _response(control.respond(self.emulator, verb, rest, query, body))
+            return self._response(control.respond(self.emulator, verb, rest, query, body))
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = api.Request(
             call=match(request.method, path),
@@ -164,7 +165,7 @@ class EmulatorServer:
         if fault is None:
             answer = await self._answer(asked, record)
             record.status = answer.status
-            return _response(answer)
+            return self._response(answer)
         return await self._go_wrong(fault, request, asked, record)
 
     async def _answer(self, asked: api.Request, record: RequestRecord) -> Answer:
@@ -197,14 +198,35 @@ class EmulatorServer:
             return _reset(request)
         answer = with_fault(fault, asked.call.method, answer)
         if fault.action == "half_body":
-            return await _send_half(request, answer)
+            return await self._send_half(request, answer)
         record.status = answer.status
         if fault.action == "trickle":
             return await self._trickle(request, answer, fault.seconds)
-        return _response(answer)
+        return self._response(answer)
+
+    def _headers(self, answer: Answer) -> dict[str, str]:
+        """Headers of an answer, dated by the emulator's clock."""
+        date = formatdate(self.emulator.clock(), usegmt=True)
+        return {"Content-Type": answer.content_type, "Date": date, **answer.headers}
+
+    def _response(self, answer: Answer) -> web.Response:
+        return web.Response(body=answer.body, status=answer.status, headers=self._headers(answer))
+
+    async def _begin(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+        headers = {**self._headers(answer), "Content-Length": str(len(answer.body))}
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        await response.prepare(request)
+        return response
+
+    async def _send_half(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+        response = await self._begin(request, answer)
+        await response.write(answer.body[: len(answer.body) // 2])
+        if request.transport is not None:
+            request.transport.close()  # sends what is written, then FIN
+        return response
 
     async def _trickle(self, request: web.BaseRequest, answer: Answer, seconds: float) -> web.StreamResponse:
-        response = await _begin(request, answer)
+        response = await self._begin(request, answer)
         pieces = max(1, min(len(answer.body), math.ceil(seconds / _TRICKLE_STEP_SECONDS)))
         size = math.ceil(len(answer.body) / pieces)
         for start in range(0, len(answer.body), size or 1):
@@ -270,31 +292,6 @@ def _readable(method: str, body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         return body.decode(errors="replace")
-
-
-def _response(answer: Answer) -> web.Response:
-    return web.Response(
-        body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type, **answer.headers}
-    )
-
-
-async def _begin(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    headers = {
-        "Content-Type": answer.content_type,
-        **answer.headers,
-        "Content-Length": str(len(answer.body)),
-    }
-    response = web.StreamResponse(status=answer.status, headers=headers)
-    await response.prepare(request)
-    return response
-
-
-async def _send_half(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    response = await _begin(request, answer)
-    await response.write(answer.body[: len(answer.body) // 2])
-    if request.transport is not None:
-        request.transport.close()  # sends what is written, then FIN
-    return response
 
 
 def _reset(request: web.BaseRequest) -> web.StreamResponse:

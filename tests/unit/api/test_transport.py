@@ -367,7 +367,7 @@ def test_an_answer_that_trickles_beyond_the_deadline(connected: Connect, emulato
         (201, b"{}", "'{}'", 1),
         (404, b"<html>No such page</html>", "'<html>No such page</html>'", 1),
         (404, b'{"error": "gone"}', '\'{"error": "gone"}\'', 1),
-        (401, b"<html>Log in</html>", "'<html>Log in</html>'", 1),
+        (401, b"<html>Log in</html>", "'<html>Log in</html>'", 2),
         (403, b"", "an empty body", 1),
         (408, b"<html>", "'<html>'", 4),
         (501, b"<html>", "'<html>'", 1),
