@@ -39,6 +39,7 @@ def get_provider_info() -> dict[str, Any]:
             for kind in ("hooks", "operators", "sensors", "triggers")
         },
         "notifications": [f"{package}.notifications.operations.EarthEngineCancelOperationsNotifier"],
+        "cli": [f"{package}.cli.definition.get_cli_commands"],
         "connection-types": [
             {
                 "connection-type": "earthengine",

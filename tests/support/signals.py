@@ -11,26 +11,40 @@ from contextlib import contextmanager
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-__all__ = ["killed_when", "timed_out_after"]
+__all__ = ["interrupted_when", "killed_when", "timed_out_after"]
 
 
 @contextmanager
 def killed_when(ready: Callable[[], bool], on_kill: Callable[[], None]) -> Iterator[None]:
     """Send this process SIGTERM once it is ready; its handler calls on_kill, as Airflow's task runner does."""
+    before = signal.signal(signal.SIGTERM, lambda *_: on_kill())
+    try:
+        with _sent_when(ready, signal.SIGTERM):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-    def kill() -> None:
+
+@contextmanager
+def interrupted_when(ready: Callable[[], bool]) -> Iterator[None]:
+    """Send this process SIGINT once it is ready, as Ctrl-C does."""
+    with _sent_when(ready, signal.SIGINT):
+        yield
+
+
+@contextmanager
+def _sent_when(ready: Callable[[], bool], number: signal.Signals) -> Iterator[None]:
+    def send() -> None:
         while not ready():
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
-    before = signal.signal(signal.SIGTERM, lambda *_: on_kill())
-    killer = threading.Thread(target=kill)
-    killer.start()
+    sender = threading.Thread(target=send)
+    sender.start()
     try:
         yield
     finally:
-        killer.join()
-        signal.signal(signal.SIGTERM, before)
+        sender.join()
 
 
 @contextmanager
