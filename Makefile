@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark docs
+.PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark docs site
 .PHONY: format constraints clean
 
 help: ## Show this list
@@ -25,7 +25,7 @@ demo: setup ## Run the main job on a real Airflow and the emulator
 standalone: setup ## Leave Airflow's UI and the emulator up to explore
 	$(BIN)/python -m tests.support.standalone
 
-test: lint types ## Everything: lint, types, unit, integration, examples, wheel, kill matrix; coverage of at least 95 %
+test: lint types site ## Everything: lint, types, docs site, unit, integration, examples, wheel, kill matrix; coverage of at least 95 %
 	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
 	$(BIN)/python -m pytest tests/e2e
@@ -71,6 +71,12 @@ unit: setup
 
 integration: setup ## The tests that start a real Airflow, a real client, a clean environment
 	$(BIN)/python -m pytest tests/integration
+
+SITE := .cache/site
+
+site: setup ## Build the docs site; a warning is an error
+	AIRFLOW_HOME=$(abspath .cache/site-airflow) $(BIN)/sphinx-build -q -W --keep-going -b html docs $(SITE)
+	@echo "open $(SITE)/contents.html"
 
 docs: setup ## Refresh the generated blocks of README.md and docs/
 	$(BIN)/python -m tests.support.docs
