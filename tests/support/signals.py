@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-__all__ = ["interrupted_when", "killed_when", "timed_out_after"]
+__all__ = ["interrupted_when", "killed_when", "timed_out_when"]
 
 
 @contextmanager
@@ -48,16 +48,15 @@ def _sent_when(ready: Callable[[], bool], number: signal.Signals) -> Iterator[No
 
 
 @contextmanager
-def timed_out_after(seconds: float) -> Iterator[None]:
-    """Raise AirflowTaskTimeout after so many seconds, as Airflow enforces execution_timeout."""
+def timed_out_when(ready: Callable[[], bool]) -> Iterator[None]:
+    """Raise AirflowTaskTimeout once this process is ready, as Airflow enforces execution_timeout."""
 
     def time_out(*_: object) -> None:
         raise AirflowTaskTimeout("execution_timeout")
 
     before = signal.signal(signal.SIGALRM, time_out)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        with _sent_when(ready, signal.SIGALRM):
+            yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
