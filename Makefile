@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo standalone test check lint types unit integration kill-matrix test-distributed benchmark docs
+.PHONY: help setup demo standalone test check lint types site unit integration kill-matrix test-distributed benchmark docs
 .PHONY: fuzz soak floors newest audit audit-offline dist format constraints clean
 
 help: ## Show this list
@@ -25,9 +25,12 @@ demo: setup ## Run the main job on a real Airflow and the emulator
 standalone: setup ## Leave Airflow's UI and the emulator up to explore
 	$(BIN)/python -m tests.support.standalone
 
+# What needs no running Airflow.
+QUICK := tests/unit tests/properties tests/fuzz tests/faults tests/secrets tests/trust
+
 # The floors are pinned for Python 3.11, the lowest too.
-test: lint types $(if $(filter %python3.11,$(PYTHON)),floors) ## Everything: lint, types, unit, lowest versions, integration, examples, wheel, kill matrix; coverage of at least 95 %
-	$(BIN)/python -m pytest -q -n auto --cov --cov-report= tests/unit tests/properties tests/fuzz
+test: lint types site $(if $(filter %python3.11,$(PYTHON)),floors) ## Everything that shows that it works; coverage of at least 95 %
+	$(BIN)/python -m pytest -q -n auto --cov --cov-report= $(QUICK)
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
 	$(BIN)/python -m pytest tests/e2e
 
@@ -113,10 +116,16 @@ types: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/python -m pytest -q -n auto tests/unit tests/properties tests/fuzz
+	$(BIN)/python -m pytest -q -n auto $(QUICK)
 
 integration: setup ## The tests that start a real Airflow, a real client, a clean environment
 	$(BIN)/python -m pytest tests/integration
+
+SITE := .cache/site
+
+site: setup ## Build the docs site; a warning is an error
+	AIRFLOW_HOME=$(abspath .cache/site-airflow) $(BIN)/sphinx-build -q -W --keep-going -b html docs $(SITE)
+	@echo "open $(SITE)/contents.html"
 
 docs: setup ## Refresh the generated blocks of README.md and docs/
 	$(BIN)/python -m tests.support.docs
@@ -137,7 +146,7 @@ endef
 
 constraints: setup ## Pin the newest versions that work together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --all-extras --group dev --group benchmark --group distributed --group fuzz --group audit --group release \
+	  --all-extras --group dev --group benchmark --group distributed --group fuzz --group audit --group release --group site \
 	  --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
 	$(foreach airflow,$(FLOORS),$(call pin_floors,$(airflow)))
 

@@ -28,6 +28,7 @@ __all__ = [
     "AirflowRescheduleException",
     "get_task_states",
     "is_ended_before_it_resumes",
+    "stored_xcom",
 ]
 
 TRIGGERS_HAVE_ON_KILL = hasattr(BaseTrigger, "on_kill")
@@ -86,3 +87,25 @@ def _task_states_of_airflow_2(dag_id: str, run_id: str, task_ids: Sequence[str] 
             task_id if map_index < 0 else f"{task_id}_{map_index}": None if state is None else str(state)
             for task_id, map_index, state in query
         }
+
+
+def stored_xcom(ti_key: Any, key: str) -> Any:
+    """Read from Airflow's database what a task instance pushed: in the API server, or Airflow 2's webserver.
+
+    :param ti_key: the key of the task instance.
+    :param key: XCom key.
+    """
+    from airflow.utils.session import create_session
+
+    which = {"run_id": ti_key.run_id, "dag_ids": ti_key.dag_id, "task_ids": ti_key.task_id, "key": key}
+    try:
+        from airflow.models.xcom import XComModel
+    except ImportError:  # Airflow 2
+        from airflow.models.xcom import BaseXCom
+
+        with create_session() as session:
+            stored = BaseXCom.get_many(**which, map_indexes=ti_key.map_index, session=session).first()
+            return None if stored is None else BaseXCom.deserialize_value(stored)
+    with create_session() as session:
+        stored = session.scalars(XComModel.get_many(**which, map_indexes=ti_key.map_index)).first()
+        return None if stored is None else XComModel.deserialize_value(stored)

@@ -39,6 +39,11 @@ def get_provider_info() -> dict[str, Any]:
             for kind in ("hooks", "operators", "sensors", "triggers")
         },
         "notifications": [f"{package}.notifications.operations.EarthEngineCancelOperationsNotifier"],
+        "extra-links": [
+            f"{package}.links.EarthEngineTasksLink",
+            f"{package}.links.EarthEngineTaskManagerLink",
+        ],
+        "cli": [f"{package}.cli.definition.get_cli_commands"],
         "connection-types": [
             {
                 "connection-type": "earthengine",

@@ -20,6 +20,7 @@ from airflow_provider_eeops.api.policies import SETTLED
 from airflow_provider_eeops.exceptions import InvalidInputError, TaskKilledError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.killing import KillCanceller, Sending, wait_until_sent
+from airflow_provider_eeops.links import push_links
 from airflow_provider_eeops.retained import RetainedOperations
 from airflow_provider_eeops.xcom import pull_own, push_operations
 
@@ -48,6 +49,7 @@ class _Record:
     """
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self.ti: Any = context["ti"]
         self.retained = RetainedOperations(context.get("task_state_store"), try_number=self.ti.try_number)
         self.names: dict[str, None] = {}
@@ -90,9 +92,12 @@ class _Record:
 
     def push(self, names: Sequence[str] = ()) -> None:
         """Add names to what the task recorded, in XCom too."""
+        is_first = not self.names
         self.names.update(dict.fromkeys(names))
         push_operations(self.ti, list(self.names))
         self._retain()
+        if is_first:
+            push_links(self._context, names)
 
     def hand_on(self, names: Sequence[str]) -> None:
         """Let operations go on whatever becomes of this try: their block has ended well.

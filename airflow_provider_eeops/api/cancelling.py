@@ -58,6 +58,7 @@ def cancel_operations(
     look_after: bool = True,
     on_result: Callable[[OperationResult], None] = lambda _result: None,
     until: float | None = None,
+    stopped: Callable[[], bool] = lambda: False,
     log: _Logger = _log,
 ) -> Report:
     """Request cancellation of every operation, whatever happens to the others.
@@ -70,12 +71,15 @@ def cancel_operations(
         accepts the request for operations that have finished too. Without it those are "cancel requested".
     :param on_result: told the result of each request as it comes.
     :param until: seconds of the clock's ``monotonic()`` at which it ends; what is not done then is an error.
+    :param stopped: asked before each request; once it says yes, what is not asked yet is not asked, and an error.
     :param log: where to say how far it is.
     """
     if until is not None:
         client = client.ending(until)
 
     def cancel(name: str) -> OperationResult:
+        if stopped():
+            raise EarthEngineError("not asked: interrupted")
         # Without a look afterwards there is no time for a second request but the one that replaces a guess.
         return _cancel(client, name, unclear=_UNCLEAR if look_after else (FailedPreconditionError,))
 
@@ -92,7 +96,7 @@ def cancel_operations(
         on_result(result)
         if told := progress.count(now=client.clock.monotonic()):
             log.info("Cancel requests answered: %s.", told)
-    if look_after:
+    if look_after and not stopped():
         requested = [name for name, result in results.items() if result.outcome is Outcome.CANCEL_REQUESTED]
         seen_after = observe(client, requested, max_concurrency=max_concurrency, until=until)
         _warn_of(seen_after.errors)

@@ -18,7 +18,15 @@ from airflow_provider_eeops.api.names import check_project_id
 from airflow_provider_eeops.checks import require_positive, seconds
 from airflow_provider_eeops.exceptions import InvalidInputError
 
-__all__ = ["DEFAULT_MAX_OPERATIONS", "Criteria", "OperationSelector", "Selection", "is_template", "select"]
+__all__ = [
+    "DEFAULT_MAX_OPERATIONS",
+    "Criteria",
+    "OperationSelector",
+    "Selection",
+    "criteria_for_listing",
+    "is_template",
+    "select",
+]
 
 DEFAULT_MAX_OPERATIONS = 100
 """Operations that may be found by a selector, unless ``max_operations`` says otherwise."""
@@ -39,7 +47,7 @@ class Criteria:
     What an operation does not show, such as its EECU-seconds before it runs, is no reason to take it.
 
     :param project_id: the project to list, if the selector names one.
-    :param states: any of these.
+    :param states: any of these; None for all.
     :param types: any of these; None for all.
     :param description: a glob, case-sensitive; None for all.
     :param created_before: created earlier.
@@ -49,7 +57,7 @@ class Criteria:
     """
 
     project_id: str | None = None
-    states: tuple[str, ...] = _OPEN
+    states: tuple[str, ...] | None = _OPEN
     types: tuple[str, ...] | None = None
     description: str | None = None
     created_before: datetime | None = None
@@ -64,7 +72,7 @@ class Criteria:
         :param now: seconds since the epoch.
         """
         return (
-            operation.state in self.states
+            (self.states is None or operation.state in self.states)
             and (self.types is None or operation.type in self.types)
             and (self.description is None or _is_like(operation.description, self.description))
             and self._is_of_time(operation.create_time, now)
@@ -81,7 +89,7 @@ class Criteria:
         )
 
     def __str__(self) -> str:
-        words = [" or ".join(self.states)]
+        words = ["in any state" if self.states is None else " or ".join(self.states)]
         if self.types is not None:
             words.append(" or ".join(self.types))
         if self.description is not None:
@@ -247,6 +255,18 @@ def select(operations: Iterable[Operation], criteria: Criteria, *, now: float) -
     return Selection(tuple(found.values()), looked_at, criteria, now)
 
 
+def criteria_for_listing(given: Mapping[str, Any]) -> Criteria:
+    """Read what a listing is to show: any states, and nothing needs to narrow it, as nothing is done about it.
+
+    :param given: parameters of an :class:`OperationSelector`.
+    :raises InvalidInputError: one cannot be used.
+    """
+    readers = {**_READERS, "states": _any_states}
+    read = {name: readers[name](name, value) for name, value in given.items()}
+    _check_moments(read)
+    return Criteria(**{"states": None, **read})
+
+
 def is_template(value: Any) -> bool:
     """Whether a value is, or holds, what Airflow has yet to render: what it is, is not known yet.
 
@@ -302,7 +322,7 @@ def _refused_if_unreadable(name: str, value: Any) -> Iterator[None]:
         raise InvalidInputError(f"{name} is {_shown(value)}: it cannot be read ({type(error).__name__})") from None
 
 
-def _check_together(read: Mapping[str, Any]) -> None:
+def _check_moments(read: Mapping[str, Any]) -> None:
     if "older_than" in read and "created_before" in read:
         raise InvalidInputError("older_than and created_before are both given, and say the same: remove one")
     before, after = read.get("created_before"), read.get("created_after")
@@ -310,6 +330,10 @@ def _check_together(read: Mapping[str, Any]) -> None:
         raise InvalidInputError(
             f"created_before is {before.isoformat()}, created_after is {after.isoformat()}: nothing is between"
         )
+
+
+def _check_together(read: Mapping[str, Any]) -> None:
+    _check_moments(read)
     states = read.get("states", _OPEN)
     if read.keys() <= {"project_id", "states"} and not is_template(states) and set(_OPEN) <= set(states):
         raise InvalidInputError(
@@ -331,6 +355,14 @@ def _states(name: str, value: Any) -> tuple[str, ...]:
             raise InvalidInputError(
                 f"{name} names {_shown(state)}: {why}; give any of {', '.join(map(repr, map(str, _NOT_ENDED)))}"
             )
+    return states
+
+
+def _any_states(name: str, value: Any) -> tuple[str, ...]:
+    states = _words(name, value, such_as="FAILED")
+    for state in states:
+        if state not in OperationState.__members__:
+            raise InvalidInputError(f"{name} names {_shown(state)}: give any of {', '.join(OperationState)}")
     return states
 
 

@@ -169,6 +169,7 @@ FIELDS: tuple[ConnectionField, ...] = (
         _string(),
     ),
 )
+"""Every parameter of a connection, in the order of the form."""
 
 
 @dataclass(frozen=True, kw_only=True)

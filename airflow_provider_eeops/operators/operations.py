@@ -20,6 +20,7 @@ from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.checks import require_choice, require_count, require_positive, seconds
 from airflow_provider_eeops.exceptions import CancellationFailedError, InvalidInputError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.links import LINKS, push_links
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.stopping import Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
@@ -96,6 +97,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         "validate_only",
     )
     ui_color = "#e8f0e4"
+    operator_extra_links = LINKS
 
     def __init__(
         self,
@@ -183,6 +185,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         if not parsed.names:
             push_report(context, Report(tuple(invalid_results(parsed.invalid))))
             parsed.require_valid()
+        push_links(context, parsed.names)
         found = _not_requested(parsed, selection)
         self._check_count(context, parsed, found)
         if validate_only:

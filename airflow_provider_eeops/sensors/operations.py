@@ -26,6 +26,7 @@ from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_choice, require_count
 from airflow_provider_eeops.exceptions import NotConfirmedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.links import LINKS, push_links
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.stopping import Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
@@ -82,6 +83,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("operations", "project_id", "earthengine_conn_id", "impersonation_chain")
     ui_color = "#e4ecf0"
+    operator_extra_links = LINKS
 
     def __init__(
         self,
@@ -135,6 +137,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
 
                 self._killing = KillCanceller(self._get_hook())
                 push_owned(context, watch.names)
+            push_links(context, watch.names)
             self._check_not_killed()
             return self._start_deferred(context) if self.deferrable else super().execute(context)
         except PAUSES:

@@ -36,9 +36,14 @@ _FIELD = re.compile(r"^:(?P<kind>param|raises|return)\s*(?P<name>\w*): *(?P<text
 _MARKER = re.compile(r"^ *# \[(START|END) \w+\]\n", re.MULTILINE)
 
 
+_STAND_INS = {"readme.md", "changelog.md"}
+"""Pages of the site for README.md and CHANGELOG.md."""
+
+
 def pages() -> list[Path]:
     """README.md, CHANGELOG.md and every page of docs/."""
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    written = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in _STAND_INS]
+    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *written]
 
 
 def refreshed(text: str) -> str:

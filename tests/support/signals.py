@@ -11,39 +11,52 @@ from contextlib import contextmanager
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-__all__ = ["killed_when", "timed_out_after"]
+__all__ = ["interrupted_when", "killed_when", "timed_out_when"]
 
 
 @contextmanager
 def killed_when(ready: Callable[[], bool], on_kill: Callable[[], None]) -> Iterator[None]:
     """Send this process SIGTERM once it is ready; its handler calls on_kill, as Airflow's task runner does."""
-
-    def kill() -> None:
-        while not ready():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-
     before = signal.signal(signal.SIGTERM, lambda *_: on_kill())
-    killer = threading.Thread(target=kill)
-    killer.start()
     try:
-        yield
+        with _sent_when(ready, signal.SIGTERM):
+            yield
     finally:
-        killer.join()
         signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
-def timed_out_after(seconds: float) -> Iterator[None]:
-    """Raise AirflowTaskTimeout after so many seconds, as Airflow enforces execution_timeout."""
+def interrupted_when(ready: Callable[[], bool]) -> Iterator[None]:
+    """Send this process SIGINT once it is ready, as Ctrl-C does."""
+    with _sent_when(ready, signal.SIGINT):
+        yield
+
+
+@contextmanager
+def _sent_when(ready: Callable[[], bool], number: signal.Signals) -> Iterator[None]:
+    def send() -> None:
+        while not ready():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        sender.join()
+
+
+@contextmanager
+def timed_out_when(ready: Callable[[], bool]) -> Iterator[None]:
+    """Raise AirflowTaskTimeout once this process is ready, as Airflow enforces execution_timeout."""
 
     def time_out(*_: object) -> None:
         raise AirflowTaskTimeout("execution_timeout")
 
     before = signal.signal(signal.SIGALRM, time_out)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        with _sent_when(ready, signal.SIGALRM):
+            yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

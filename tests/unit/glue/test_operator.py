@@ -35,7 +35,7 @@ from airflow_provider_eeops.exceptions import (
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.support.clock import AdvancingClock
-from tests.support.signals import killed_when, timed_out_after
+from tests.support.signals import killed_when, timed_out_when
 from tests.support.task_instance import FakeTaskInstance
 from tests.unit.glue.conftest import SetConnection
 
@@ -801,8 +801,11 @@ def test_what_was_requested_is_in_xcom_whatever_ends_the_wait(
     emulator: Emulator, context: Context, ti: FakeTaskInstance
 ) -> None:
     name = emulator.add_operation(cancel_seconds=1000)
-    with pytest.raises(AirflowTaskTimeout), timed_out_after(0.5):
-        operator(operations=name, wait_for_completion=True).execute(context)
+    with (
+        pytest.raises(AirflowTaskTimeout),
+        timed_out_when(lambda: emulator.count("get") > 2),
+    ):
+        operator(operations=name, wait_for_completion=True, poll_interval=0.05).execute(context)
     assert ti.returned["operations"][0]["state"] == "CANCELLING"
 
 

@@ -33,7 +33,7 @@ def test_names_the_distribution_and_its_version() -> None:
     assert info["versions"] == [airflow_provider_eeops.__version__] == [version(DISTRIBUTION)]
 
 
-def test_every_class_and_module_it_names_can_be_imported() -> None:
+def test_every_class_module_and_function_it_names_can_be_imported() -> None:
     info = get_provider_info()
     modules = [
         module
@@ -41,7 +41,7 @@ def test_every_class_and_module_it_names_can_be_imported() -> None:
         for each in info[kind]
         for module in each["python-modules"]
     ]
-    classes = [*info["notifications"], *(each["hook-class-name"] for each in info["connection-types"])]
+    classes = [*info["notifications"], *info["cli"], *(each["hook-class-name"] for each in info["connection-types"])]
     assert [importlib.import_module(module).__name__ for module in modules] == modules
     for path in classes:
         module, _, name = path.rpartition(".")

@@ -23,7 +23,7 @@ from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import InvalidOperationNameError, NotConfirmedError
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
 from tests.support.clock import AdvancingClock
-from tests.support.signals import killed_when, timed_out_after
+from tests.support.signals import killed_when, timed_out_when
 from tests.support.task_instance import FakeTaskInstance
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -342,12 +342,14 @@ def test_reschedule_mode_leaves_the_wait_to_airflow(emulator: Emulator, context:
 
 def test_an_execution_timeout_is_a_kill(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     name = emulator.add_operation()
-    with pytest.raises(AirflowTaskTimeout), timed_out_after(0.5):
-        sensor(operations=name, cancel_on_kill=False).execute(context)
+    with pytest.raises(AirflowTaskTimeout), timed_out_when(lambda: emulator.count("get") > 1):
+        sensor(operations=name, cancel_on_kill=False, poke_interval=0.05).execute(context)
     assert ti.returned["operations"][0]["state"] == "RUNNING"
     assert emulator.count("cancel") == 0
-    with pytest.raises(AirflowTaskTimeout, match="Cancellation was requested"), timed_out_after(0.5):
-        sensor(operations=name).execute(context)
+    asked = emulator.count("get")
+    timed_out = timed_out_when(lambda: emulator.count("get") > asked + 1)
+    with pytest.raises(AirflowTaskTimeout, match="Cancellation was requested"), timed_out:
+        sensor(operations=name, poke_interval=0.05).execute(context)
     assert emulator.cancel_requested(name)
 
 
