@@ -146,7 +146,7 @@ endef
 
 constraints: setup ## Pin the newest versions that work together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	  --all-extras --group dev --group benchmark --group distributed --group fuzz --group audit --group release --group site \
+	  --all-extras --group dev --group benchmark --group distributed --group fuzz --group audit --group release \
 	  --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
 	$(foreach airflow,$(FLOORS),$(call pin_floors,$(airflow)))
 

@@ -151,6 +151,7 @@ def test_any_selector_is_read_or_refused_and_never_takes_all(value: Any) -> None
         assert len(str(error)) < 2000
         return
     assert str(criteria)
+    assert criteria.states is not None
     assert set(criteria.states) <= {*OPEN, "CANCELLING"}
     asked = {name for name in LIKELY if getattr(criteria, name, None) is not None}
     assert asked - {"project_id", "states"} or not set(OPEN) <= set(criteria.states)

@@ -83,7 +83,8 @@ def _in_context() -> Exception:
         except ValueError:
             raise EarthEngineError("harmless") from None
     except EarthEngineError as error:
-        return error
+        caught = error
+    return caught
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def test_secrets() -> None:
         }
     )
     basic = base64.b64encode(b"user:of-proxy").decode()
-    assert settings.secrets() == ["id-of-key", "of-proxy", "http://user:unreadable@[", basic]
+    assert sorted(settings.secrets()) == sorted(["id-of-key", "of-proxy", "http://user:unreadable@[", basic])
 
 
 def test_secrets_of_a_user_and_of_a_federation() -> None:
