@@ -314,7 +314,7 @@ def _read_path(name: str, value: Any) -> str:
     path = _read_text(name, value)
     # Not quoted: it may be the key itself, also as base64 without braces.
     if (
-        any(mark in path for mark in ("{", "[", "\n", '"', "-----"))
+        any(mark in path for mark in ("{", "[", "\n", '"', "-----", "://"))
         or len(path) > _LONGEST_PATH
         or any(len(part) > _LONGEST_NAME for part in path.split("/"))
     ):

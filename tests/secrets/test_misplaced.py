@@ -27,7 +27,7 @@ PASTED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "in a list": lambda key: [json.dumps(key)],
     "in a string in a string": lambda key: json.dumps(json.dumps(key)),
     "of another type": lambda key: key | {"type": key["private_key"]},
-    "with a broken key": lambda key: key | {"private_key": key["private_key"].replace("\n", "")},
+    "with a broken key": lambda key: key | {"private_key": key["private_key"][:900]},
     "without an account": lambda key: {name: value for name, value in key.items() if name != "client_email"},
     "in a URL": lambda key: f"https://user:{key['private_key_id']}@ee.example",
     "in a plain URL": lambda key: f"http://user:{key['private_key_id']}@ee.example",
