@@ -408,7 +408,7 @@ class Transport:
         return _TokenAnswer(response.status_code, response.headers, content)
 
     def _no_token(self, error: Exception) -> CredentialsError:
-        if isinstance(error, _NO_TOKEN_AT_ALL):  # its text may be the token
+        if not isinstance(error, google.auth.exceptions.GoogleAuthError):  # its text may be the token
             return CredentialsError(
                 f"no token for {principal(self.credentials)}: the token server's answer is none"
                 f" ({type(error).__name__})"

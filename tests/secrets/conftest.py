@@ -17,10 +17,18 @@ from airflow_provider_eeops.triggers import operations as triggers
 from tests.secrets.paths import PATHS, Task
 from tests.secrets.planted import CREDENTIALS, Planting
 from tests.support.echoing import EchoingServer, Weather
+from tests.support.masking import forget_masked_secrets
 from tests.support.secret_search import RecordsOfAll, Search, left_by_error, shown_by
 from tests.support.task_instance import FakeTaskInstance
 
 Run = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture(autouse=True)
+def _forget_masked_secrets() -> Iterator[None]:
+    """Airflow masks what is in a connection by itself, in one pattern that grows with every test."""
+    yield
+    forget_masked_secrets()
 
 
 @pytest.fixture
@@ -121,6 +129,7 @@ def run(
             there = front.netloc if weather is Weather.PROXY_REFUSES else "127.0.0.1:1"
             extras["proxies"] = {"http": planting.proxy(there)}
         set_extras(extras)
+        forget_masked_secrets()
         front.weather = weather
         front.urls.clear()
         records.records.clear()

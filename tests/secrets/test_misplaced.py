@@ -13,6 +13,7 @@ from airflow_provider_eeops.api.settings import FIELDS
 from airflow_provider_eeops.exceptions import InvalidInputError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from tests.secrets.planted import Planting
+from tests.support.masking import forget_masked_secrets
 from tests.support.secret_search import RecordsOfAll, Search, left_by_error
 
 SetExtras = Callable[[Any], None]
@@ -51,6 +52,7 @@ def test_no_secret_is_left_of_what_is_in_any_field(
     refused = 0
     for field in FIELDS:
         records.records.clear()
+        forget_masked_secrets()
         set_extras(planting.extras | {"keyfile_dict": key, field.name: value})
         with EarthEngineOperationsHook() as hook:
             found = list(hook.test_connection())
