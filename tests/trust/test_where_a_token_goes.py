@@ -365,7 +365,7 @@ def test_nothing_else_in_an_answer_leads_anywhere(
     internet.answers[API] = lambda sent: (
         Answer({"error": error}, status=403, headers=headers)
         if sent.method == "DELETE"
-        else Answer({"name": link, "metadata": metadata, "operations": [{"name": link}]}, headers=headers)
+        else Answer({"name": NAME, "metadata": metadata, "operations": [{"name": link}]}, headers=headers)
     )
     internet.answers[TOKENS] = lambda _sent: Answer({"access_token": TOKEN, "expires_in": 3600}, headers=headers)
     client = connected(keyfile_dict=service_account(server), **route)
@@ -374,7 +374,8 @@ def test_nothing_else_in_an_answer_leads_anywhere(
         assert list(client.list_operations("one")) == []
         with pytest.raises(PermissionDeniedError):
             client.delete_operation(NAME)
-        client.cancel_operation(NAME)
+        with pytest.raises(UnexpectedAnswerError, match="not empty"):
+            client.cancel_operation(NAME)
     assert internet.hosts == {API, TOKENS}
     assert internet.holding("planted") == set()
 
