@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import AirflowPlugin, BaseOperatorLink
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
@@ -80,7 +81,10 @@ def push_links(context: Context, names: Sequence[str]) -> None:
 
 
 class EarthEnginePlugin(AirflowPlugin):
-    """Has the links for every task that stored them, whatever its operator."""
+    """Has the links for every task that stored them, whatever its operator.
+
+    Not on Airflow 2, which would show a button that leads nowhere on the page of every other task.
+    """
 
     name = "earthengine"
-    global_operator_extra_links: list[Any] = list(LINKS)  # noqa: RUF012 - as Airflow declares it
+    global_operator_extra_links: list[Any] = list(LINKS) if AIRFLOW_V_3_0_PLUS else []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable
+from typing import NoReturn
 
 __all__ = ["Masking", "mask"]
 
@@ -33,20 +35,25 @@ class Masking:
     """
 
     def __init__(self) -> None:
-        self._thread = threading.get_ident()
+        self._thread = threading.current_thread()
+        self._process = os.getpid()
         self._kept: deque[str] = deque(maxlen=_MOST_KEPT)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("it holds secrets, and is not to be stored")
 
     def learn(self, secret: str) -> None:
         """Have it masked, now or when the thread that may do so comes by.
 
         :param secret: the secret.
         """
-        self._kept.append(secret)
-        self.come_by()
+        if os.getpid() == self._process:  # a forked one has no line to the supervisor: it shares its parent's
+            self._kept.append(secret)
+            self.come_by()
 
     def come_by(self) -> None:
         """Have masked what was kept, if this is the thread that may do so."""
-        if threading.get_ident() != self._thread:
+        if threading.current_thread() is not self._thread or os.getpid() != self._process:
             return
         told: list[str] = []
         while self._kept:

@@ -211,8 +211,10 @@ _ADDRESS = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+
 class _Asking(Request):
     """Asks what Application Default Credentials must ask to be found; not from where an answer points to."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(*args, **kwargs, allow_redirects=False)  # type: ignore[no-untyped-call]
+    def __call__(self, url: str, *args: Any, **kwargs: Any) -> Any:
+        if url.startswith("http://"):  # the metadata server of its cloud: no proxy reaches it
+            kwargs["proxies"] = dict.fromkeys(("http", "all"))
+        return super().__call__(url, *args, **kwargs, allow_redirects=False)  # type: ignore[no-untyped-call]
 
 
 def _external_account(info: Mapping[str, Any]) -> Any:

@@ -146,7 +146,7 @@ def proxy_secrets(address: str, *, alone: bool = False) -> Iterator[str]:
     :param alone: the password as it is written alone.
     """
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(address if "://" in address else f"//{address}")
         user, password = parts.username, parts.password
     except ValueError:
         return
@@ -166,7 +166,7 @@ def file_secrets(paths: Iterable[str | None]) -> Iterator[str]:
     for path in paths:
         try:
             info = json.loads(Path(_default_path() if path is None else path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError, RecursionError, RuntimeError):  # the last if this user has no home
             continue
         if isinstance(info, dict):
             yield from secrets_in(info)

@@ -97,7 +97,12 @@ _BUSY_WORDS = re.compile(rb'"error"\s*:\s*"(?:internal_failure|server_error|temp
 _NO_TOKEN_AT_ALL = (ValueError, TypeError, LookupError, AttributeError)
 
 
-class _TokenServerBusyError(google.auth.exceptions.TransportError):
+# No TransportErrors: some of google-auth's credentials would catch these, sleep, and ask again by themselves.
+class _NoTokenServerError(google.auth.exceptions.GoogleAuthError):
+    """The token server could not be reached."""
+
+
+class _TokenServerBusyError(google.auth.exceptions.GoogleAuthError):
     """The token server could not answer now."""
 
     retry_after: float | None = None
@@ -397,12 +402,12 @@ class Transport:
             with self._token_session.request(method, url, data=body, headers=dict(headers or {}), **more) as response:
                 content = b"".join(self._read(response, _LARGEST_ERROR, until))
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise google.auth.exceptions.TransportError(error) from error
+            raise _NoTokenServerError(error) from error  # type: ignore[no-untyped-call]
         if response.status_code != requests.codes.ok:
             content = self._redaction.content(content)
         if response.status_code in _BUSY or (response.status_code != requests.codes.ok and _BUSY_WORDS.search(content)):
             told = f"HTTP {response.status_code} from the token server: {_shown(content)}"
-            busy = _TokenServerBusyError(told)  # type: ignore[no-untyped-call]
+            busy = _TokenServerBusyError(told, retryable=True)  # type: ignore[no-untyped-call]
             busy.retry_after = self._retry_after(response)
             raise busy
         return _TokenAnswer(response.status_code, response.headers, content)
@@ -413,8 +418,8 @@ class Transport:
                 f"no token for {principal(self.credentials)}: the token server's answer is none"
                 f" ({type(error).__name__})"
             )
-        broken = isinstance(error, google.auth.exceptions.TransportError)
-        told = error.args and (not broken or isinstance(error, _TokenServerBusyError))
+        broken = isinstance(error, (google.auth.exceptions.TransportError, _NoTokenServerError))
+        told = error.args and not broken
         reason = " ".join(str(error.args[0]).split()) if told else _reason(error)
         missing = explain_token(str(error.args[1:]))
         return CredentialsError(
@@ -495,7 +500,7 @@ class Transport:
         if error is not None or response.status_code == requests.codes.too_many_requests:
             raise _api_error(call, response.status_code, error or {}, content, retry_after)
         # Whatever else comes on the connections of who answers so is nobody's answer: they are not used again.
-        self._session.close()
+        _close(self._session)
         what = f"a redirect to {self._redaction.text(_origin(response))}" if response.is_redirect else _shown(content)
         raise UnexpectedAnswerError(
             f"{call}: HTTP {response.status_code} with an answer that is not the API's: {what}.",

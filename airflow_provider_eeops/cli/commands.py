@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -126,14 +126,7 @@ def cancel(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
     if not confirmed(_question("Request cancellation of", parsed.names), yes=args.yes):
         return _USAGE
     with _interruptible() as interrupted:
-        with Bar("cancel requests answered", len(parsed.names)) as bar:
-            report = cancel_operations(
-                hook.get_conn(),
-                parsed.names,
-                invalid=parsed.invalid,
-                on_result=lambda _result: bar.advance(),
-                stopped=interrupted.is_set,
-            )
+        report = _request_cancellation(hook, parsed, interrupted)
         open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
         if args.wait and open_names and not interrupted.is_set():
             watch = Watch(open_names, deadline=None if timeout is None else time.time() + timeout)
@@ -212,6 +205,31 @@ def _chosen(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> tuple[
     selection = hook.select_operations(OperationSelector(**flags))
     say(f"{selection}{f'{os.linesep}{selection.lines()}' if selection else ''}")
     return hook.parse(list(selection), accept_ids=False), True
+
+
+def _request_cancellation(hook: EarthEngineOperationsHook, parsed: ParsedNames, interrupted: threading.Event) -> Report:
+    answered: dict[str, OperationResult] = {}
+    with Bar("cancel requests answered", len(parsed.names)) as bar:
+
+        def take(result: OperationResult) -> None:
+            answered[result.name] = result
+            bar.advance()
+
+        try:
+            return cancel_operations(
+                hook.get_conn(), parsed.names, invalid=parsed.invalid, on_result=take, stopped=interrupted.is_set
+            )
+        except KeyboardInterrupt:
+            return _as_far_as(parsed, answered)
+
+
+def _as_far_as(parsed: ParsedNames, answered: Mapping[str, OperationResult]) -> Report:
+    """Report of what was left at once: a request without an answer may have been sent all the same."""
+    unseen = "no answer was waited for: interrupted"
+    return Report(
+        tuple(answered.get(name) or OperationResult(name, Outcome.ERROR, error_message=unseen) for name in parsed.names)
+        + tuple(invalid_results(parsed.invalid))
+    )
 
 
 def _waiting(args: argparse.Namespace) -> tuple[float | None, float]:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EarthEngineOperationsHook"]
 
-_OF_THIS_PROCESS = frozenset({"_lock", "_settings", "_without_connection", "_identity", "_client", "_log"})
+_OF_THIS_PROCESS = frozenset({"_lock", "_settings", "_without_connection", "_identity", "_client", "_masking", "_log"})
 
 # No operation has this id: asked to cancel it, the API answers by permission alone.
 _PROBE_ID = "EEOPSCONNECTIONTEST00000"
@@ -116,7 +116,7 @@ class EarthEngineOperationsHook(BaseHook):
             if self._client is not None:
                 self._client.close()
                 self._client = None
-        self._come_by()
+        self.come_by()
 
     # What the connection says
 
@@ -182,7 +182,7 @@ class EarthEngineOperationsHook(BaseHook):
     @property
     def credentials(self) -> Any:
         """The google-auth credentials, to share with Google's own client: ``ee.Initialize(hook.credentials, ...)``."""
-        self._come_by()
+        self.come_by()
         return self._get_identity().credentials
 
     @property
@@ -208,6 +208,7 @@ class EarthEngineOperationsHook(BaseHook):
 
     def get_conn(self) -> EarthEngineOperationsClient:
         """Return the client, made on first use. It may be used from several threads."""
+        self.come_by()
         with self._lock:
             if self._client is None:
                 credentials = self.credentials
@@ -215,7 +216,7 @@ class EarthEngineOperationsHook(BaseHook):
                 self._client = connect(self.settings, credentials, on_secret=on_secret)
             return self._client
 
-    def _come_by(self) -> None:
+    def come_by(self) -> None:
         """Have masked what other threads learned: the token, if they fetched it."""
         if self._masking is not None:
             self._masking.come_by()
@@ -305,7 +306,7 @@ class EarthEngineOperationsHook(BaseHook):
                 self.get_conn(), parsed.names, invalid=parsed.invalid, max_concurrency=max_concurrency
             )
         finally:
-            self._come_by()
+            self.come_by()
 
     def delete_operation(self, operation: Any) -> None:
         """Delete the record of an operation. It does not cancel it.
@@ -344,7 +345,7 @@ class EarthEngineOperationsHook(BaseHook):
             watch,
             poll_interval=poll_interval,
             max_concurrency=max_concurrency,
-            on_poll=lambda _changed: self._come_by(),
+            on_poll=lambda _changed: self.come_by(),
         )
         report = watch.report()
         if verdict is Verdict.NOT_ACCEPTED:

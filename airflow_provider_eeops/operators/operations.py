@@ -36,6 +36,7 @@ from airflow_provider_eeops.xcom import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_eeops.api.models import Operation
     from airflow_provider_eeops.api.selecting import Selection
     from airflow_provider_eeops.killing import KillCanceller
 
@@ -306,7 +307,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
                 watch,
                 poll_interval=self.poll_interval,
                 max_concurrency=self.max_concurrency,
-                on_poll=lambda changed: log_poll(self.log, watch, changed),
+                on_poll=lambda changed: self._polled(hook, watch, changed),
                 sleep=lambda duration: self._sleep(duration, context, report.updated(watch.report().results)),
             )
         except BaseException:  # AirflowTaskTimeout is no Exception
@@ -315,6 +316,10 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         if verdict is not Verdict.SETTLED:
             self.log.warning("%s", watch.message(verdict))
         return report.updated(watch.report().results)
+
+    def _polled(self, hook: EarthEngineOperationsHook, watch: Watch, changed: Sequence[Operation]) -> None:
+        hook.come_by()
+        log_poll(self.log, watch, changed)
 
     def _sleep(self, duration: float, context: Context, report: Report) -> None:
         if self._stop.wait(duration):

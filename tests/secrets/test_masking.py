@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import pickle
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
 
 from airflow_provider_eeops import masking
+from airflow_provider_eeops.api.secrecy import file_secrets
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.emulator import Emulator
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
@@ -113,3 +119,46 @@ def test_google_auth_takes_the_token_nowhere_else(
     with EarthEngineOperationsHook() as hook:
         hook.get_operation(emulator.add_operation())
     assert begun == []
+
+
+@pytest.mark.usefixtures("masked")
+def test_a_hook_is_pickled_without_the_token_that_another_thread_learned(
+    planting: Planting, set_extras: SetExtras, emulator: Emulator
+) -> None:
+    set_extras(planting.extras | {"keyfile_dict": planting.key()})
+    name = emulator.add_operation()
+    with EarthEngineOperationsHook() as hook:
+        client = hook.get_conn()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(client.get_operation, name).result()
+        token = hook._get_identity().credentials.token
+        assert str(token).encode() not in pickle.dumps(hook)
+
+
+def test_a_forked_process_has_nothing_masked_by_its_parents_supervisor(masked: list[str]) -> None:
+    learning = masking.Masking()
+    known, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        learning.learn("learned-in-the-child")
+        learning.come_by()
+        os.write(told, str(len(masked)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(known, 10) == b"0"
+    os.close(known)
+    os.close(told)
+    learning.learn("learned-in-the-parent")
+    assert masked == ["learned-in-the-parent"]
+
+
+def test_a_proxys_password_is_known_without_a_scheme_too() -> None:
+    settings = Settings.from_extras({"proxies": {"https": "user:of-proxy@proxy.example:3128"}})
+    assert {"of-proxy", base64.b64encode(b"user:of-proxy").decode()} <= set(settings.secrets())
+
+
+def test_a_user_without_a_home_has_no_file_of_gclouds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.delenv("CLOUDSDK_CONFIG", raising=False)
+    monkeypatch.setattr(Path, "expanduser", create_autospec(Path.expanduser, side_effect=RuntimeError("no home")))
+    assert list(file_secrets([None])) == []

@@ -258,6 +258,18 @@ def test_ctrl_c_says_what_was_asked_and_what_was_not(run: Run, emulator: Emulato
     assert "Ctrl-C again" in ran.err
 
 
+def test_a_second_ctrl_c_says_what_was_answered_too(run: Run, emulator: Emulator) -> None:
+    names = [emulator.add_operation(f"N{number:03}", cancel_seconds=1000) for number in range(60)]
+    emulator.add_fault(Fault("cancel", seconds=1, name=names[-1], times=None))
+    first = interrupted_when(lambda: emulator.count("cancel") >= 59)
+    second = interrupted_when(lambda: emulator.count("cancel") >= 60)
+    with first, second:
+        ran = run("cancel", "-", "--yes", "-o", "json", stdin="\n".join(names))
+    assert ran.code == 130
+    assert set(ran.outcomes) == set(names)
+    assert "cancel_requested" in ran.outcomes.values()
+
+
 # wait
 
 
