@@ -15,6 +15,8 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 import pytest
+from google.auth import compute_engine
+from google.auth.compute_engine import _metadata
 from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 
@@ -712,3 +714,16 @@ def test_a_source_of_credentials_that_raises_anything(direct: Direct, name: str)
     with pytest.raises(CredentialsError, match=r"no token for .*: TimeoutExpired$") as info:
         direct(slow(None)).request("GET", f"v1alpha/{name}", budget=Budget(retries=0))
     assert "secret" not in str(info.value)
+
+
+def test_a_metadata_server_that_is_busy_is_asked_again_by_our_clock_alone(
+    direct: Direct, emulator: Emulator, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # google-auth sleeps between tries of its own where it learns of an error that it knows.
+    monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", server.base_url.removeprefix("http://"))
+    emulator.add_fault(Fault("other", status=503, times=None))
+    transport = direct(compute_engine.Credentials())
+    with pytest.raises(CredentialsError) as caught:
+        transport.request("GET", "v1alpha/projects/one/operations/A", budget=Budget(retries=2))
+    assert caught.value.retryable
+    assert emulator.count("other") == 3
