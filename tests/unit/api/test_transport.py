@@ -8,15 +8,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from email.utils import formatdate
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
 
+import google.auth.credentials
 import pytest
-from google.auth import compute_engine
-from google.auth.compute_engine import _metadata
+from google.auth.exceptions import RefreshError, TransportError
 from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 
@@ -716,14 +716,26 @@ def test_a_source_of_credentials_that_raises_anything(direct: Direct, name: str)
     assert "secret" not in str(info.value)
 
 
-def test_a_metadata_server_that_is_busy_is_asked_again_by_our_clock_alone(
-    direct: Direct, emulator: Emulator, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+class PatientCredentials(google.auth.credentials.Credentials):
+    """Asks again by itself after an error that google-auth knows, as those of the metadata server do."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._url = url
+
+    def refresh(self, request: Callable[..., Any]) -> None:
+        for _ in range(3):
+            with suppress(TransportError):
+                request(self._url, method="POST")
+        raise RefreshError("no answer")
+
+
+def test_a_token_server_that_is_busy_is_asked_again_by_our_clock_alone(
+    direct: Direct, emulator: Emulator, server: EmulatorServer
 ) -> None:
-    # google-auth sleeps between tries of its own where it learns of an error that it knows.
-    monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", server.base_url.removeprefix("http://"))
-    emulator.add_fault(Fault("other", status=503, times=None))
-    transport = direct(compute_engine.Credentials())
+    emulator.add_fault(Fault("token", status=503, times=None))
+    transport = direct(PatientCredentials(f"{server.base_url}/token"))
     with pytest.raises(CredentialsError) as caught:
         transport.request("GET", "v1alpha/projects/one/operations/A", budget=Budget(retries=2))
     assert caught.value.retryable
-    assert emulator.count("other") == 3
+    assert emulator.count("token") == 3
