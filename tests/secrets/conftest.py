@@ -11,6 +11,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from airflow_provider_eeops import masking, xcom
+from airflow_provider_eeops.api import pace
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer
 from airflow_provider_eeops.hooks import operations as hooks
 from airflow_provider_eeops.triggers import operations as triggers
@@ -131,6 +132,7 @@ def run(
         set_extras(extras)
         forget_masked_secrets()
         front.weather = weather
+        pace._forget()  # a 429 of the weather before would slow this one down
         front.urls.clear()
         records.records.clear()
         names = [emulator.add_operation(description=f"{number}-export") for number in range(2)]
