@@ -128,7 +128,10 @@ def run(
         extras = planting.extras | CREDENTIALS[credentials](planting) | more
         if weather in {Weather.PROXY_REFUSES, Weather.PROXY_FAILS}:
             there = front.netloc if weather is Weather.PROXY_REFUSES else "127.0.0.1:1"
-            extras["proxies"] = {"http": planting.proxy(there)}
+            # Plain http goes past any proxy.
+            key = planting.key() | {"token_uri": "https://oauth2.googleapis.com/token"}
+            extras |= {"base_url": "https://ee.example", "keyfile_dict": key}
+            extras["proxies"] = {"https": planting.proxy(there)}
         set_extras(extras)
         forget_masked_secrets()
         front.weather = weather

@@ -15,10 +15,13 @@ from tests.support.secret_search import Search
 def test_no_secret_is_left_in_any_weather(path: str, run: Run, search: Search) -> None:
     # google-auth waits seconds before it asks a broken token server again: one path does.
     weathers = [each for each in Weather if each is not Weather.TOKEN_BROKEN or path == "hook: get"]
-    found = {weather.name: search.found_in(run(path, "keyfile_dict", weather).left) for weather in weathers}
+    runs = {weather: run(path, "keyfile_dict", weather) for weather in weathers}
+    found = {weather.name: search.found_in(each.left) for weather, each in runs.items()}
     assert {where: what for where, what in found.items() if what} == {}
     planted = {"the private key", "the private key's id", "the proxy's password", "the proxy's password as written"}
-    assert search.planted == planted | (set() if path == "operator: validate only" else {"an access token"})
+    sends = path != "operator: validate only"
+    assert search.planted == planted | ({"an access token"} if sends else set())
+    assert ("oauth2.googleapis.com:443" in runs[Weather.PROXY_REFUSES].urls) == sends
 
 
 @pytest.mark.parametrize("credentials", CREDENTIALS)
