@@ -11,6 +11,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from airflow_provider_eeops import masking, xcom
+from airflow_provider_eeops.api import pace
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer
 from airflow_provider_eeops.hooks import operations as hooks
 from airflow_provider_eeops.triggers import operations as triggers
@@ -127,10 +128,14 @@ def run(
         extras = planting.extras | CREDENTIALS[credentials](planting) | more
         if weather in {Weather.PROXY_REFUSES, Weather.PROXY_FAILS}:
             there = front.netloc if weather is Weather.PROXY_REFUSES else "127.0.0.1:1"
-            extras["proxies"] = {"http": planting.proxy(there)}
+            # Plain http goes past any proxy.
+            key = planting.key() | {"token_uri": "https://oauth2.googleapis.com/token"}
+            extras |= {"base_url": "https://ee.example", "keyfile_dict": key}
+            extras["proxies"] = {"https": planting.proxy(there)}
         set_extras(extras)
         forget_masked_secrets()
         front.weather = weather
+        pace._forget()  # a 429 of the weather before would slow this one down
         front.urls.clear()
         records.records.clear()
         names = [emulator.add_operation(description=f"{number}-export") for number in range(2)]

@@ -20,6 +20,7 @@ from airflow_provider_eeops.api.secrecy import file_secrets
 from airflow_provider_eeops.api.settings import Settings
 from airflow_provider_eeops.emulator import Emulator
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.killing import KillCanceller
 from tests.secrets.planted import CREDENTIALS, Planting
 from tests.support.secret_search import Search
 
@@ -162,3 +163,19 @@ def test_a_user_without_a_home_has_no_file_of_gclouds(monkeypatch: pytest.Monkey
     monkeypatch.delenv("CLOUDSDK_CONFIG", raising=False)
     monkeypatch.setattr(Path, "expanduser", create_autospec(Path.expanduser, side_effect=RuntimeError("no home")))
     assert list(file_secrets([None])) == []
+
+
+def test_a_kill_fetches_a_token_and_asks_airflow_for_nothing(
+    planting: Planting, set_extras: SetExtras, emulator: Emulator, masked: list[str]
+) -> None:
+    """Its supervisor may be in the middle of an answer to the thread that the kill interrupts."""
+    set_extras(planting.extras | {"keyfile_dict": planting.key()})
+    name = emulator.add_operation()
+    with EarthEngineOperationsHook() as hook:
+        killing = KillCanceller(hook)
+        masked.clear()
+        killing.cancel([name])
+        killing.close()
+        assert emulator.cancel_requested(name)
+        assert [record.method for record in emulator.requests] == ["token", "cancel"]
+        assert masked == []

@@ -21,6 +21,7 @@ class Weather(StrEnum):
 
     FINE = "nothing goes wrong"
     TOKEN_REFUSED = "the token server refuses, repeating the request"
+    TOKEN_PAGE = "the token server answers 403 with a page that repeats the request"
     TOKEN_BROKEN = "the token server answers 500 with a page that repeats the request"
     API_REFUSES = "the API answers 400, repeating the request in message and details"
     API_DENIES = "the API answers 403, repeating the request in message and details"
@@ -69,7 +70,9 @@ class EchoingServer:
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 echoing.urls.append(self.path)
-                echo = f"{self.requestline}\n{self.headers}\n{body.decode('utf-8', 'replace')}"
+                # What is secret comes first, as errors show a beginning.
+                first = f"{self.headers['Proxy-Authorization']}\n{self.headers['Authorization']}"
+                echo = f"{first}\n{body.decode('utf-8', 'replace')}\n{self.headers}"
                 told = echoing._answer(self.path, echo, self.headers.get("Authorization") or "")
                 if told is None:
                     self.close_connection = True
@@ -160,6 +163,7 @@ def _repeat(path: str, echo: str, token: str) -> _Answer:
 
 _TOKEN_ANSWERS: dict[Weather, Callable[[str, str, str], _Answer]] = {
     Weather.TOKEN_REFUSED: _invalid_grant,
+    Weather.TOKEN_PAGE: _page_with(403),
     Weather.TOKEN_BROKEN: _page_with(500),
 }
 _API_ANSWERS: dict[Weather, Callable[[str, str, str], _Answer]] = {
