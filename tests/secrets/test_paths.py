@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from opentelemetry.instrumentation.requests import RequestsInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.secrets.conftest import Run
 from tests.secrets.paths import PATHS
@@ -51,3 +57,26 @@ def test_no_secret_is_left_of_the_environments_proxy(
         left = run(path, "keyfile_dict", Weather.FINE, base_url="https://ee.example", keyfile_dict=key)
         assert search.found_in(left.left) == []
         assert ("oauth2.googleapis.com:443" in left.urls) == (netloc == front.netloc)
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """What a site that traces requests exports."""
+    exporter, provider, tracing = InMemorySpanExporter(), TracerProvider(), RequestsInstrumentor()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing.instrument(tracer_provider=provider)
+    yield exporter
+    tracing.uninstrument()
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("path", ["hook: get", "hook: connection test", "operator: cancel", "trigger: run"])
+@pytest.mark.parametrize("credentials", ["keyfile_dict", "user", "federation"])
+def test_no_secret_is_left_in_a_trace(
+    path: str, credentials: str, run: Run, search: Search, spans: InMemorySpanExporter
+) -> None:
+    for weather in (Weather.FINE, Weather.TOKEN_REFUSED, Weather.API_BROKEN, Weather.PROXY_REFUSES):
+        run(path, credentials, weather)
+    traced = [span.to_json() for span in spans.get_finished_spans()]
+    assert any("/token" in each for each in traced)
+    assert search.found_in(traced) == []
