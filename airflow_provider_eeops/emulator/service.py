@@ -217,6 +217,15 @@ class Emulator:
                 operation.cancel_requested_at = self.clock()
             return True
 
+    def finish(self, name: str) -> None:
+        """Let an operation come to its own end now, if it has not ended."""
+        with self._lock:
+            operation, now = self._known(name), self.clock()
+            if not state_of(operation, now).terminal:
+                operation.pending_seconds = min(operation.pending_seconds, now - operation.created)
+                operation.run_seconds = now - operation.start
+                operation.cancel_requested_at = None
+
     def cancel_requested(self, name: str) -> bool:
         """Whether a cancel of the operation was accepted."""
         return self._known(name).cancel_requested_at is not None

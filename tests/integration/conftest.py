@@ -20,8 +20,8 @@ def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
     """The emulator as its users start it."""
     directory = tmp_path_factory.mktemp("emulator")
     port = free_port()
-    # Exports of the DAG example_export_sensor are to succeed soon, the others are to live until they are cancelled.
-    options = ("--project", "test-project", "--pending-seconds", "1", "--run-seconds", "25", "--cancel-seconds", "2")
+    # They live until they are cancelled, however slow the machine is, or until a test lets them end.
+    options = ("--project", "test-project", "--pending-seconds", "1", "--run-seconds", "3600", "--cancel-seconds", "2")
     with emulator(port, directory=directory, options=options) as process:
         client = EmulatorClient(f"http://127.0.0.1:{port}", project="test-project", key_path=directory / "key.json")
         wait_until("the emulator", client.answers, seconds=30)

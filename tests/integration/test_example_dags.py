@@ -129,6 +129,8 @@ def test_example_export_sensor(
     airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
 ) -> None:
     run_id = runs["example_export_sensor"]
+    wait_until("both exports", lambda: len(emulator_process.operations("export-sensor")) == 2, seconds=120)
+    emulator_process.finish("export-sensor")
     assert airflow.wait_for_run("example_export_sensor", run_id) == "success"
     assert emulator_process.states("export-sensor") == ["SUCCEEDED"] * 2
     assert airflow.xcom("example_export_sensor", run_id, "wait")["counts"] == {"finished_first": 2}
