@@ -6,8 +6,10 @@ Loaded on first use, as :mod:`.transport` is.
 from __future__ import annotations
 
 import errno
+import http.client
 import ipaddress
 from collections.abc import Iterator, Mapping
+from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -51,17 +53,59 @@ def made_session(pool_size: int) -> requests.Session:
 
     :param pool_size: connections kept open.
     """
-    session = requests.Session()
+    session = _Session()
     session.auth = _keep_headers
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # what one answer sets, no request sends
     for scheme in ("https://", "http://"):
-        session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=pool_size))
+        session.mount(scheme, _Adapter(pool_connections=1, pool_maxsize=pool_size))
     return session
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Be the session's auth: without one, requests would let a .netrc entry replace the token."""
     return request
+
+
+class _Session(requests.Session):
+    """Looks at no address of a redirect: to see where it leads requests would read its body to the end."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Say that there is none."""
+
+
+class _Response(http.client.HTTPResponse):
+    """Forgets what was no header: urllib3 would warn of it in full, and it may be our request."""
+
+    def begin(self) -> None:
+        super().begin()
+        self.msg.defects = []
+        self.msg.set_payload("")
+
+
+@cache
+def _forgetting(pool: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
+    """Give a kind of pool, a proxy's too, connections that read so."""
+    connection = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"response_class": _Response})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools; as requests does."""
+        super().init_poolmanager(*args, **kwargs)
+        self._have_forget(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:
+        """Make those of a proxy; as requests does."""
+        known = proxy in self.proxy_manager
+        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **kwargs)
+        if not known:
+            self._have_forget(manager)
+        return manager
+
+    def _have_forget(self, manager: urllib3.PoolManager) -> None:
+        classes = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {scheme: _forgetting(pool) for scheme, pool in classes.items()}
 
 
 class _LoopbackConnection(urllib3.connection.HTTPConnection):
@@ -79,13 +123,11 @@ class _LoopbackPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _LoopbackConnection
 
 
-class LoopbackAdapter(requests.adapters.HTTPAdapter):
+class LoopbackAdapter(_Adapter):
     """Sends to this machine alone."""
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools; as requests does."""
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _LoopbackPool}
+    def _have_forget(self, manager: urllib3.PoolManager) -> None:
+        manager.pool_classes_by_scheme = {"http": _forgetting(_LoopbackPool)}
 
 
 def close(session: requests.Session) -> None:
