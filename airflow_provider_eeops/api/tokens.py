@@ -9,23 +9,22 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import parse_qs
 
 import google.auth.credentials
 import google.auth.exceptions
-import google.auth.transport
 import requests
 import urllib3.exceptions
 
 from airflow_provider_eeops.api import sessions
+from airflow_provider_eeops.api.asking import Answer, Asking
 from airflow_provider_eeops.api.clock import Clock
 from airflow_provider_eeops.api.credentials import principal
 from airflow_provider_eeops.api.denials import explain_token
 from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.retrying import Budget
-from airflow_provider_eeops.api.secrecy import ConcealedText, Redaction, is_secret_name, secrets_in
+from airflow_provider_eeops.api.secrecy import ConcealedText, Redaction, forget_passage, is_secret_name, secrets_in
 from airflow_provider_eeops.exceptions import CredentialsError
 
 __all__ = ["Tokens"]
@@ -34,7 +33,9 @@ _REFUSAL_HOLDS = 1.0  # seconds in which a refused token is not asked for again
 
 # What the token server may answer for now; google-auth would wait on a clock of its own.
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
-_BUSY_WORDS = re.compile(rb'"error"\s*:\s*"(?:internal_failure|server_error|temporarily_unavailable)"')
+_BUSY_WORDS = re.compile(rb'"error(?:_description)?"\s*:\s*"(?:internal_failure|server_error|temporarily_unavailable)"')
+# What a program wrote that failed may be the token it was asked for.
+_SAID_BY_A_PROGRAM = re.compile(r"(?<=\d)\. Error: .*")
 # google-auth reads a token server's answer without a check that it is one.
 _NO_TOKEN_AT_ALL = (ValueError, TypeError, LookupError, AttributeError)
 
@@ -49,38 +50,6 @@ class _TokenServerBusyError(google.auth.exceptions.GoogleAuthError):
 
     retry_after: float | None = None
     """Seconds it asked to wait, if it did."""
-
-
-@dataclass(frozen=True)
-class _TokenAnswer:
-    """What google-auth reads of an answer.
-
-    :param status: the HTTP status.
-    :param headers: its headers.
-    :param data: its body.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    data: bytes = field(repr=False)
-
-
-class _TokenRequest(google.auth.transport.Request):
-    """Asks a token server. That of google-auth logs the whole request at DEBUG, with what a token is given for.
-
-    :param ask: makes the request.
-    """
-
-    def __init__(self, ask: Callable[..., _TokenAnswer]) -> None:
-        self._ask = ask
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _TokenAnswer:
-        return self._ask(*args, **kwargs)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
-        # google-auth 2.50 and later would copy it to take the token to iamcredentials.googleapis.com behind our back,
-        # past the proxies and the loopback; it does without if it cannot.
-        raise TypeError("it is not to be copied")
 
 
 def _secrets_sent(body: str | bytes | None, headers: Mapping[str, str] | None) -> Iterator[str]:
@@ -165,8 +134,9 @@ class Tokens:
         token = getattr(self.credentials, "token", None)
         if not isinstance(token, str):
             return None
+        token = ConcealedText(token)
         self._learn(token)
-        return ConcealedText(token)
+        return token
 
     def _learn(self, *secrets: str) -> None:
         for secret in self._redaction.learn(*secrets):
@@ -193,19 +163,22 @@ class Tokens:
     def _refresh(self, budget: Budget, until: float) -> CredentialsError | None:
         """Return what went wrong; raised here, it would have the error with the request in it as its context."""
 
-        def ask(*args: Any, **kwargs: Any) -> _TokenAnswer:
+        def ask(*args: Any, **kwargs: Any) -> Answer:
             # google-auth may send more than one; each has what is left.
             kwargs |= {"timeout": sessions.timeouts(budget, until - self._clock.monotonic()), "until": until}
             return self._ask_token_server(*args, **kwargs)
 
         try:
-            self.credentials.refresh(_TokenRequest(ask))
+            self.credentials.refresh(Asking(ask))
         except google.auth.exceptions.GoogleAuthError as error:
             return self._no_token(error)
         except _NO_TOKEN_AT_ALL as error:
             return self._no_token(error)
         except Exception as error:  # noqa: BLE001 - a source of credentials may be a program of the user's
             return CredentialsError(f"no token for {principal(self.credentials)}: {sessions.reason(error)}")
+        except BaseException as error:
+            forget_passage(error)
+            raise
         if not self._has_usable_token():
             self.credentials.token = None
             return CredentialsError(
@@ -228,7 +201,7 @@ class Tokens:
         *,
         until: float = math.inf,
         **more: Any,
-    ) -> _TokenAnswer:
+    ) -> Answer:
         """Be google-auth's way to a token server: it follows no redirect, and reads no longer than there is time.
 
         :raises _TokenServerBusyError: the server cannot answer now; :mod:`.transport` decides on another try.
@@ -247,7 +220,7 @@ class Tokens:
             busy = _TokenServerBusyError(told, retryable=True)  # type: ignore[no-untyped-call]
             busy.retry_after = sessions.retry_after(response, self._clock)
             raise busy
-        return _TokenAnswer(response.status_code, response.headers, content)
+        return Answer(response.status_code, response.headers, content)
 
     def _no_token(self, error: Exception) -> CredentialsError:
         if not isinstance(error, google.auth.exceptions.GoogleAuthError):  # its text may be the token
@@ -258,6 +231,7 @@ class Tokens:
         broken = isinstance(error, (google.auth.exceptions.TransportError, _NoTokenServerError))
         told = error.args and not broken
         reason = " ".join(str(error.args[0]).split()) if told else sessions.reason(error)
+        reason = _SAID_BY_A_PROGRAM.sub("", reason)
         missing = explain_token(str(error.args[1:]))
         return CredentialsError(
             f"no token for {principal(self.credentials)}: {self._redaction.text(reason)[: sessions.SHOWN]}"

@@ -21,7 +21,7 @@ from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.retrying import Budget, wait_before_retry
-from airflow_provider_eeops.api.secrecy import ConcealedMapping, Redaction, proxy_secrets
+from airflow_provider_eeops.api.secrecy import ConcealedMapping, Redaction, forget_passage, proxy_secrets
 from airflow_provider_eeops.api.tokens import Tokens
 from airflow_provider_eeops.exceptions import (
     CODES,
@@ -237,6 +237,9 @@ class Transport:
                 content = b"".join(sessions.read(response, limit, until, self._clock))
         except (OSError, urllib3.exceptions.HTTPError) as error:
             failed = ConnectionFailedError(f"{call} at {self._base_url}: no answer ({sessions.reason(error)}).")
+        except BaseException as error:
+            forget_passage(error)
+            raise
         else:
             content = self._redaction.content(content)  # a page may repeat the request
             return self._answer(call, response, content)
@@ -257,7 +260,7 @@ class Transport:
         # Whatever else comes on the connections of who answers so is nobody's answer: they are not used again.
         sessions.close(self._session)
         what = (
-            f"a redirect to {self._redaction.text(_origin(response))}"
+            f"a redirect to {self._redaction.text(_origin(response))[: sessions.SHOWN]}"
             if response.is_redirect
             else sessions.shown(content)
         )
@@ -307,4 +310,4 @@ _STATUS_BY_HTTP: Mapping[int, str] = {
 
 
 def _origin(response: requests.Response) -> str:
-    return (response.headers.get("Location") or "nowhere").split("?", 1)[0][: sessions.SHOWN]
+    return (response.headers.get("Location") or "nowhere").split("?", 1)[0]
