@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NoReturn
 
+from airflow_provider_eeops.api.secrecy import ConcealedText, forget_passage
+
 __all__ = ["Masking", "mask"]
 
 _MOST_KEPT = 100
@@ -22,9 +24,13 @@ def mask(secrets: Iterable[str]) -> None:
     """
     from airflow.providers.common.compat.sdk import mask_secret
 
-    known = list(secrets)
+    known = [ConcealedText(secret) for secret in secrets]
     if known:
-        mask_secret(known)  # type: ignore[arg-type] # all in one message
+        try:
+            mask_secret(list(map(str, known)))  # all in one message
+        except BaseException as error:
+            forget_passage(error)
+            raise
 
 
 class Masking:
@@ -48,7 +54,7 @@ class Masking:
         :param secret: the secret.
         """
         if os.getpid() == self._process:  # a forked one has no line to the supervisor: it shares its parent's
-            self._kept.append(secret)
+            self._kept.append(ConcealedText(secret))
             self.come_by()
 
     def come_by(self) -> None:

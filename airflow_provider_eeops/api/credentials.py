@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
@@ -20,10 +21,11 @@ from google.auth import (
     impersonated_credentials,
     pluggable,
 )
-from google.auth.transport.requests import Request
 from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 
+from airflow_provider_eeops.api import sessions
+from airflow_provider_eeops.api.asking import Answer, Asking
 from airflow_provider_eeops.api.secrecy import ConcealedMapping, conceal
 from airflow_provider_eeops.api.settings import Settings, is_loopback, shown_path
 from airflow_provider_eeops.exceptions import CredentialsError, InvalidSettingsError
@@ -97,10 +99,10 @@ def _source(settings: Settings) -> Identity:
     if settings.credential_config_file is not None:
         return _from_info(settings.credential_config_file, settings, "credential_config_file")
     try:
-        with requests.Session() as session:
+        with sessions.made_session(1) as session:
             # Scopes would have it send a token of a federation to find the project: not if that is known.
             scopes = None if settings.project else settings.scope
-            credentials, project_id = google.auth.default(scopes=scopes, request=_Asking(session))
+            credentials, project_id = google.auth.default(scopes=scopes, request=Asking(partial(_ask, session)))
         return Identity(google.auth.credentials.with_scopes_if_required(credentials, settings.scope), project_id)
     except (google.auth.exceptions.GoogleAuthError, *_UNREADABLE) as error:
         met = type(error).__name__
@@ -208,13 +210,17 @@ def _is_token_server(address: Any, *, here: bool) -> bool:
 _ADDRESS = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?(?:/[A-Za-z0-9_.~:@%/-]*)?", re.ASCII)
 
 
-class _Asking(Request):
-    """Asks what Application Default Credentials must ask to be found; not from where an answer points to."""
+def _ask(session: requests.Session, url: str, method: str = "GET", body: bytes | None = None, **more: Any) -> Answer:
+    """Ask what Application Default Credentials must ask to be found; not from where an answer points to."""
+    more = {"timeout": _PATIENCE} | more | sessions.route(url, None, None)
+    try:
+        response = session.request(method, url, data=body, **more)
+    except requests.RequestException as error:
+        raise google.auth.exceptions.TransportError(error) from error  # which tells that it is on no cloud
+    return Answer(response.status_code, response.headers, response.content)
 
-    def __call__(self, url: str, *args: Any, **kwargs: Any) -> Any:
-        if url.startswith("http://"):  # the metadata server of its cloud: no proxy reaches it
-            kwargs["proxies"] = dict.fromkeys(("http", "all"))
-        return super().__call__(url, *args, **kwargs, allow_redirects=False)  # type: ignore[no-untyped-call]
+
+_PATIENCE = 30.0  # seconds
 
 
 def _external_account(info: Mapping[str, Any]) -> Any:

@@ -6,7 +6,9 @@ import base64
 import html
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +20,7 @@ __all__ = [
     "Redaction",
     "conceal",
     "file_secrets",
+    "forget_passage",
     "is_secret_name",
     "proxy_secrets",
     "secrets_in",
@@ -92,6 +95,16 @@ def conceal(value: Any) -> Any:
     return value
 
 
+def forget_passage(error: BaseException) -> None:
+    """Take from an error what it came through, before it is raised again: who reports errors takes the variables.
+
+    It may have been raised in code of others that held a token: the timeout of a task is, anywhere.
+
+    :param error: the error, as it was caught.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 def is_secret_name(name: str) -> bool:
     """Whether what is called so, in a form or a header, is a secret.
 
@@ -130,6 +143,15 @@ def _secrets_in_text(value: str, name: str) -> Iterator[str]:
         least = _SHORTEST if name in _SECRET else _SHORTEST_UNNAMED
         if len(found) >= least and not found.startswith("-----"):
             yield found
+        if scheme.lower() == "basic":
+            yield from _password_in(rest)
+
+
+def _password_in(encoded: str) -> Iterator[str]:
+    with suppress(ValueError):
+        password = base64.b64decode(encoded).decode().partition(":")[2]
+        if len(password) >= _SHORTEST:
+            yield password
 
 
 def _is_url(value: str) -> bool:
@@ -140,7 +162,7 @@ def _is_url(value: str) -> bool:
 
 
 def proxy_secrets(address: str, *, alone: bool = False) -> Iterator[str]:
-    """Find the password in a URL, and what becomes of it in a header.
+    """Find the password in a URL, or the key in its place, and what becomes of it in a header.
 
     :param address: the URL, of a proxy.
     :param alone: the password as it is written alone.
@@ -150,12 +172,13 @@ def proxy_secrets(address: str, *, alone: bool = False) -> Iterator[str]:
         user, password = parts.username, parts.password
     except ValueError:
         return
-    if not password:
+    secret = password or user  # some are given a key as the user, and no password
+    if not secret:
         return
-    yield password
+    yield secret
     if not alone:
-        yield unquote(password)
-        yield base64.b64encode(f"{unquote(user or '')}:{unquote(password)}".encode()).decode()
+        yield unquote(secret)
+        yield base64.b64encode(f"{unquote(user or '')}:{unquote(password or '')}".encode()).decode()
 
 
 def file_secrets(paths: Iterable[str | None]) -> Iterator[str]:
@@ -211,13 +234,26 @@ class Redaction:
         return text
 
     def content(self, content: bytes) -> bytes:
-        """Return the bytes without the secrets.
+        """Return the bytes without the secrets, in whatever spelling JSON would be read.
 
         :param content: the body of an answer.
         """
+        if b"\0" in content:  # UTF-16 or 32, in which JSON may come; in UTF-8 it has none
+            content = content.replace(b"\0", b"")
+        if b"\\u00" in content:
+            content = _ESCAPED.sub(_unescaped, content)
         for secret in (*self._learned, *self._known):
             content = content.replace(secret.encode(), b"[secret]")
         return content
+
+
+_ESCAPED = re.compile(rb"\\(?:u00([2-7][0-9A-Fa-f])|.)", re.DOTALL)
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    """Write a character of ASCII as itself, but for those that JSON has escaped."""
+    character = bytes.fromhex(escape[1].decode()) if escape[1] else b"\\"
+    return escape[0] if character in b'"\\' else character
 
 
 def _written(secrets: Iterable[str]) -> tuple[str, ...]:

@@ -204,6 +204,9 @@ class Settings:
         object.__setattr__(self, "base_url", _read_base_url("base_url", self.base_url))
         if isinstance(self.allowed_projects, str):  # of which every part of a name would be one
             object.__setattr__(self, "allowed_projects", _read_projects("allowed_projects", self.allowed_projects))
+        for name in ("keyfile_dict", "credential_config_file", "proxies"):
+            if isinstance(given := getattr(self, name), Mapping):
+                object.__setattr__(self, name, conceal(given))
         identities = [
             name
             for name in ("key_path", "keyfile_dict", "credential_config_file", "is_anonymous")
@@ -243,7 +246,8 @@ class Settings:
         if not paths and not any(given) and not self.is_anonymous:
             paths = [None]
         proxies = (secret for address in (self.proxies or {}).values() for secret in proxy_secrets(address))
-        return list(dict.fromkeys((*secrets_in([*given, self.proxies]), *proxies, *file_secrets(paths))))
+        found = dict.fromkeys((*secrets_in([*given, self.proxies]), *proxies, *file_secrets(paths)))
+        return list(map(ConcealedText, found))
 
     @classmethod
     def from_extras(cls, extras: Mapping[str, Any]) -> Self:

@@ -565,18 +565,57 @@ def retry_after_cases() -> list[Case]:
 
 
 def redirect_cases() -> list[Case]:
-    return [
-        Case(
-            f"{status} to another host",
-            REDIRECT,
-            **unexpected(status),
-            fault={"status": status, "headers": {"Location": "ELSEWHERE/v1alpha/x?key=value"}, "body": b"moved"},
-        )
-        for status in (301, 302, 303, 307, 308)
-    ] + [
-        Case("300 without a place", REDIRECT, **unexpected(300), fault={"status": 300, "body": b""}),
-        Case("304", REDIRECT, **unexpected(304), fault={"status": 304, "body": b""}),
-    ]
+    return (
+        [
+            Case(
+                f"{status} to another host",
+                REDIRECT,
+                **unexpected(status),
+                fault={"status": status, "headers": {"Location": "ELSEWHERE/v1alpha/x?key=value"}, "body": b"moved"},
+            )
+            for status in (301, 302, 303, 307, 308)
+        ]
+        + [
+            Case(
+                f"302 {what}",
+                REDIRECT,
+                **unexpected(302),
+                way=sending(http(b"moved", f"Location: {place}", status="302 There"), keeps=True),
+            )
+            for what, place in (
+                ("to an address that is none", "https://["),
+                ("to an address of another scheme", "file:///etc/passwd"),
+                ("to an address that is no text", "https://\udcff\udcfe/"),
+                ("to an address of 20 000 characters", "https://elsewhere.example/" + "x" * 20_000),
+            )
+        ]
+        + [
+            Case(
+                "302, and its page takes longer than the deadline",
+                REDIRECT,
+                **{method: expected._replace(tries=1, waits=0.0) for method, expected in broken(1).items()},
+                way=trickling_page(step=70),
+            ),
+            Case("300 without a place", REDIRECT, **unexpected(300), fault={"status": 300, "body": b""}),
+            Case("304", REDIRECT, **unexpected(304), fault={"status": 304, "body": b""}),
+        ]
+    )
+
+
+def trickling_page(*, step: float) -> Way:
+    """The page of a redirect comes byte by byte, and the clock goes on with each."""
+    there = ("Location: https://elsewhere.example/", "Transfer-Encoding: chunked")
+
+    def go(exchange: Exchange) -> None:
+        exchange.send(http(b"", *there, status="302 There", length=-1))
+        for _ in range(20):
+            exchange.clock.advance(step)
+            exchange.send(b"1\r\n<\r\n")
+            if not exchange.wait(0.02) or not exchange.client_is_there:
+                return
+        exchange.send(b"0\r\n\r\n")
+
+    return go
 
 
 def without(name: str) -> Way:
@@ -702,6 +741,11 @@ def token_cases() -> list[Case]:
             Expect("CredentialsError, retryable", "12 error", 6),
             "400 temporarily_unavailable",
             fault={"status": 400, "rpc_status": "temporarily_unavailable"},
+        ),
+        only(
+            Expect("CredentialsError, retryable", "12 error", 6),
+            "400 with server_error for a description",
+            fault={"status": 400, "body": b'{"error": "x", "error_description": "server_error"}'},
         ),
         only(
             Expect("RUNNING", "12 cancel requested", 1, 0.0, other=1),

@@ -33,7 +33,7 @@ def http(body: bytes = b"", *headers: str, status: str = "200 OK", length: int |
     """
     size = len(body) if length is None else length
     lines = [f"HTTP/1.1 {status}", *headers, *([f"Content-Length: {size}"] if size >= 0 else [])]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    return "\r\n".join([*lines, "", ""]).encode(errors="surrogateescape") + body
 
 
 def lost(*, takes_effect: bool, how: str) -> Way:

@@ -23,6 +23,7 @@ from tests.support.secret_search import RecordsOfAll, Search, left_by_error, sho
 from tests.support.task_instance import FakeTaskInstance
 
 Run = Callable[..., SimpleNamespace]
+SetExtras = Callable[[Any], None]
 
 
 @pytest.fixture(autouse=True)

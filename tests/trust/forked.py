@@ -116,7 +116,7 @@ def held_locks() -> Any:
         transport: Any = client._transport
         (name, *_) = _names()
         hook.get_operation(name)
-        locks = (hook._lock, transport._token_lock, transport._pace._lock, pace._shared_lock)
+        locks = (hook._lock, transport._tokens._lock, transport._pace._lock, pace._shared_lock)
 
         def hold() -> None:
             with ExitStack() as stack:

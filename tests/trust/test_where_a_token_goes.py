@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import socket
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from airflow_provider_eeops.exceptions import (
     PermissionDeniedError,
     UnexpectedAnswerError,
 )
-from tests.trust.conftest import Connected
+from tests.trust.conftest import Connected, end_of_threads
 from tests.trust.google import (
     API,
     EXCHANGED,
@@ -681,3 +683,41 @@ def test_default_credentials_that_are_asked_for_their_project_follow_no_redirect
     with pytest.raises(EarthEngineError):
         load_credentials(Settings())
     assert internet.hosts == {STS}
+
+
+RESOURCES = "cloudresourcemanager.googleapis.com"
+
+
+def test_default_credentials_that_are_asked_for_their_project_tell_nobody_else(
+    *,
+    internet: Internet,
+    default_credentials: Default,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """google-auth's own way logs what it sends, and looks up regions in a thread of its own."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password hush\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("google", "google.auth", "urllib3", "requests"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        caplog.set_level(logging.DEBUG, name)
+    default_credentials(federation(tmp_path, impersonate=ROBOT))
+    internet.answers[RESOURCES] = lambda _sent: Answer({"projectId": "found"})
+    settings = Settings()
+    before = set(threading.enumerate())
+    identity = load_credentials(settings)
+    end_of_threads(before)
+    assert identity.project_id == "found"
+    assert {secret: internet.holding(secret) for secret in (SUBJECT_TOKEN, EXCHANGED, IMPERSONATED, "Basic ")} == {
+        SUBJECT_TOKEN: {STS},
+        EXCHANGED: {IAM},
+        IMPERSONATED: {RESOURCES},
+        "Basic ": set(),
+    }
+    assert [sent.target for sent in internet.to(IAM)] == [f"/v1/projects/-/serviceAccounts/{ROBOT}:generateAccessToken"]
+    assert "Starting new HTTPS connection" in caplog.text
+    written = caplog.text + "".join(repr(vars(record)) for record in caplog.records)
+    assert [secret for secret in (SUBJECT_TOKEN, EXCHANGED, IMPERSONATED) if secret in written] == []

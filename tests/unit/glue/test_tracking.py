@@ -190,7 +190,7 @@ def test_a_kill_is_survived_whatever_lock_its_thread_holds(emulator: Emulator, t
         assert handler.lock is not None
         try:
             # Locks that the interrupted thread may hold: the client's for its token, the log's, the hook's.
-            with tracker._client._transport._token_lock, handler.lock, tracker.hook._lock:  # type: ignore[union-attr]
+            with tracker._client._transport._tokens._lock, handler.lock, tracker.hook._lock:  # type: ignore[union-attr]
                 ti.task.on_kill()
                 assert emulator.cancel_requested(name)
         finally:
