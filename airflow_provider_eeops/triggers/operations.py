@@ -16,13 +16,14 @@ from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.logfields import log_fields
 from airflow_provider_eeops.api.models import counted
 from airflow_provider_eeops.api.names import check_operation_name, packed, unpacked
-from airflow_provider_eeops.api.observing import UNOBSERVED, WAIT, Observer, tell_confirmed
+from airflow_provider_eeops.api.observing import WAIT, Observer, tell_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, conclude_wait
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_count, require_positive
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
 from airflow_provider_eeops.progress import log_poll
+from airflow_provider_eeops.telemetry import telemetry
 from airflow_provider_eeops.xcom import pull_recorded, task_states
 
 if TYPE_CHECKING:
@@ -159,12 +160,11 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     async def _wait(self, watch: Watch) -> Verdict:
         from airflow_provider_eeops.triggers.sharing import follow
 
+        observer = await asyncio.to_thread(telemetry)  # the first one in a process takes a moment
         async with self._connection() as connection:
-            observer: Observer = UNOBSERVED
             with suppress(TimeoutError):
                 async with asyncio.timeout(watch.seconds_left(now=time.time())):
-                    # That it cannot be had is an error now, and not a poll that failed.
-                    observer = (await connection.client()).observer
+                    await connection.client()  # that it cannot be had is an error now, and not a poll that failed
             await self._ask_first()
             async with follow(
                 connection, watch, poll_interval=self.poll_interval, max_concurrency=self.max_concurrency
