@@ -25,7 +25,8 @@ def lines(airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str) -> Iter
 
 def fields(line: Mapping[str, Any]) -> dict[str, Any]:
     """What a line has besides what Airflow gives every line."""
-    return {name: value for name, value in line.items() if name not in {"timestamp", "level", "event", "logger", "loc"}}
+    of_every_line = {"timestamp", "level", "event", "logger", "filename", "lineno"}
+    return {name: value for name, value in line.items() if name not in of_every_line}
 
 
 def the_one(logged: list[Mapping[str, Any]], event: str) -> dict[str, Any]:
@@ -36,7 +37,8 @@ def the_one(logged: list[Mapping[str, Any]], event: str) -> dict[str, Any]:
 
 def test_a_task_that_waits(airflow: LocalAirflow, emulator_process: EmulatorClient, statsd: StatsdServer) -> None:
     before = {metric.name: len(statsd.samples(metric.name)) for metric in METRICS}
-    names = [emulator_process.add_operation(description="observed", run_seconds=600) for _ in range(2)]
+    live = {"run_seconds": 600, "cancel_seconds": 15}  # none is confirmed before the wait
+    names = [emulator_process.add_operation(description="observed", **live) for _ in range(2)]
     emulator_process.add_fault(method="cancel", status=429, headers={"Retry-After": "2"}, name=names[0])
     run_id = airflow.trigger("example_cancel_by_name", {"operations": names})
     assert airflow.wait_for_run("example_cancel_by_name", run_id) == "success"
@@ -56,7 +58,7 @@ def test_a_task_that_waits(airflow: LocalAirflow, emulator_process: EmulatorClie
     assert {each.tags["method"] for each in sent["eeops.polls"]} == {"get"}
     took = sent["eeops.time_to_confirmation"]
     assert [each.tags for each in took] == [{"outcome": "cancelled", "project": "test-project"}] * 2
-    assert all(0 < each.value < 60_000 for each in took)
+    assert all(each.kind == "ms" and each.value > 0 for each in took)
 
     logged = list(lines(airflow, "example_cancel_by_name", run_id, "cancel"))
     assert the_one(logged, "2 operations: 2 cancelled") == {"operations": 2, "counts": {"cancelled": 2}}
@@ -82,10 +84,9 @@ def test_a_task_that_waits_in_the_triggerer(airflow: LocalAirflow, statsd: Stats
     dag_id = "example_deferrable_confirm"
     run_id = airflow.trigger(dag_id)
     assert airflow.wait_for_run(dag_id, run_id) == "success"
-    # None is confirmed while the task itself runs: the emulator takes two seconds to cancel.
+    # Of these the task itself knows nothing: the emulator takes two seconds to cancel.
     took = statsd.samples("eeops.time_to_confirmation")[before:]
     assert [each.tags["outcome"] for each in took] == ["cancelled"] * 2
-    assert all(2_000 <= each.value < 120_000 for each in took)
     names = [operation["name"] for operation in airflow.xcom(dag_id, run_id, "cancel")["operations"]]
     logged = list(lines(airflow, dag_id, run_id, "cancel"))
     for name in names:
