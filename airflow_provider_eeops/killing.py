@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from airflow_provider_eeops.api.models import OperationResult, Report
 from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.policies import SETTLED
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.telemetry import telemetry
 
 __all__ = ["KillCanceller", "Sending", "wait_until_sent"]
 
@@ -54,7 +56,9 @@ class KillCanceller:
 
     def __init__(self, hook: EarthEngineOperationsHook) -> None:
         # A pace of its own too: the shared one has slots given away to requests that will not be sent any more.
-        self._client = connect(hook.settings, hook.credentials, pace=Pace(hook.settings.requests_per_second))
+        pace = Pace(hook.settings.requests_per_second)
+        self._client = connect(hook.settings, hook.credentials, pace=pace, observer=telemetry())
+        self._context = contextvars.copy_context()  # a log line and a span belong to the task by it
         self._results: dict[str, OperationResult] = {}
         self._sendings: list[Sending] = []
 
@@ -75,8 +79,8 @@ class KillCanceller:
         :param late: yields more names as they become known.
         """
         sending = Sending()
-        arguments = (list(names), late, sending)
-        threading.Thread(target=self._send, args=arguments, name="eeops-kill", daemon=True).start()
+        arguments = (self._send, list(names), late, sending)
+        threading.Thread(target=self._context.copy().run, args=arguments, name="eeops-kill", daemon=True).start()
         self._sendings.append(sending)
         return sending
 
@@ -141,7 +145,7 @@ class _Lines:
 
     def __init__(self, free: threading.Event) -> None:
         self._free = free
-        self._lines: list[tuple[int, str, tuple[Any, ...]]] = []
+        self._lines: list[tuple[contextvars.Context, int, str, tuple[Any, ...]]] = []
 
     def info(self, message: str, /, *args: Any) -> None:
         self._add(logging.INFO, message, *args)
@@ -153,11 +157,11 @@ class _Lines:
         self._add(logging.ERROR, message, *args)
 
     def _add(self, level: int, message: str, *args: Any) -> None:
-        self._lines.append((level, message, args))
+        self._lines.append((contextvars.copy_context(), level, message, args))  # it holds the line's fields
         if self._free.is_set():
             self.replay()
 
     def replay(self) -> None:
         while self._lines:
-            level, message, args = self._lines.pop(0)
-            log.log(level, message, *args)
+            context, level, message, args = self._lines.pop(0)
+            context.run(log.log, level, message, *args)

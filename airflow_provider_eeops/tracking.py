@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException, get_current_co
 from airflow_provider_eeops._compat import PAUSES
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
+from airflow_provider_eeops.api.logfields import log_fields, report_fields
 from airflow_provider_eeops.api.models import Report, counted, listing
 from airflow_provider_eeops.api.names import is_ee_task
 from airflow_provider_eeops.api.policies import SETTLED
@@ -232,9 +233,11 @@ class OperationTracker:
         self._names.update(dict.fromkeys(parsed.names))
         self._record.push(parsed.names)
         for name in parsed.names[:_FIRST]:
-            log.info("Recorded %s.", name)
+            with log_fields(operation=name):
+                log.info("Recorded %s.", name)
         if len(parsed.names) > _FIRST:
-            log.info("Recorded %s more.", counted(len(parsed.names) - _FIRST))
+            with log_fields(operations=len(parsed.names) - _FIRST):
+                log.info("Recorded %s more.", counted(len(parsed.names) - _FIRST))
         if self._record.killed:
             self.cancel(because="Started after the kill.")
         parsed.require_valid()
@@ -278,10 +281,12 @@ class OperationTracker:
         names = self.hook.parse(retained.of_earlier_tries, accept_ids=False).names
         if self._client is None or not names:
             return
-        log.info("Requesting cancellation of %s that an earlier try recorded.", counted(len(names)))
+        with log_fields(operations=len(names)):
+            log.info("Requesting cancellation of %s that an earlier try recorded.", counted(len(names)))
         report = cancel_operations(self._client, names, until=self._client.clock.monotonic() + _LEFTOVERS_SECONDS)
         failed = [result for result in report.results if result.outcome not in SETTLED]
-        log.log(logging.ERROR if failed else logging.INFO, "%s\n%s", report.summary, listing(report.results))
+        with report_fields(report):
+            log.log(logging.ERROR if failed else logging.INFO, "%s\n%s", report.summary, listing(report.results))
         retained.drop([result.name for result in report.having(*SETTLED)])
 
     def hand_on(self) -> None:

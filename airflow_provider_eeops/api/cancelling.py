@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
+from airflow_provider_eeops.api.logfields import log_fields, result_fields
 from airflow_provider_eeops.api.models import Operation, OperationResult, Outcome, Report, counted
+from airflow_provider_eeops.api.observing import CANCEL, tell_confirmed, tell_outcomes
 from airflow_provider_eeops.api.pace import shortfall
 from airflow_provider_eeops.api.policies import SETTLED
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, in_parallel, observe
@@ -74,16 +76,47 @@ def cancel_operations(
     :param stopped: asked before each request; once it says yes, what is not asked yet is not asked, and an error.
     :param log: where to say how far it is.
     """
+    names = list(dict.fromkeys(names))
     if until is not None:
         client = client.ending(until)
+    with client.observer.span(CANCEL, names, now=client.clock.time) as span:
+        report = _cancel_each(
+            client,
+            names,
+            max_concurrency=max_concurrency,
+            look_after=look_after,
+            on_result=on_result,
+            until=until,
+            stopped=stopped,
+            log=log,
+        )
+        tell_outcomes(client.observer, report)
+        unsettled = [result.outcome.value for result in report.results if result.outcome not in SETTLED]
+        span.conclude(report, error=next(iter(unsettled), None))
+    return Report((*report.results, *invalid_results(invalid)))
+
+
+def _cancel_each(
+    client: EarthEngineOperationsClient,
+    names: Sequence[str],
+    *,
+    max_concurrency: int,
+    look_after: bool,
+    on_result: Callable[[OperationResult], None],
+    until: float | None,
+    stopped: Callable[[], bool],
+    log: _Logger,
+) -> Report:
+    requested_at: dict[str, float] = {}
 
     def cancel(name: str) -> OperationResult:
         if stopped():
             raise EarthEngineError("not asked: interrupted")
         # Without a look afterwards there is no time for a second request but the one that replaces a guess.
-        return _cancel(client, name, unclear=_UNCLEAR if look_after else (FailedPreconditionError,))
+        result = _cancel(client, name, unclear=_UNCLEAR if look_after else (FailedPreconditionError,))
+        requested_at[name] = client.clock.time()
+        return result
 
-    names = list(dict.fromkeys(names))
     if until is not None:
         seconds = until - client.clock.monotonic()
         if told := shortfall(len(names), requests_per_second=client.requests_per_second, seconds=seconds):
@@ -95,14 +128,17 @@ def cancel_operations(
         results[name] = result
         on_result(result)
         if told := progress.count(now=client.clock.monotonic()):
-            log.info("Cancel requests answered: %s.", told)
+            with log_fields(operations=len(names)):
+                log.info("Cancel requests answered: %s.", told)
     if look_after and not stopped():
         requested = [name for name, result in results.items() if result.outcome is Outcome.CANCEL_REQUESTED]
         seen_after = observe(client, requested, max_concurrency=max_concurrency, until=until)
         _warn_of(seen_after.errors)
+        now = client.clock.time()
         for name, operation in seen_after.operations.items():
             results[name] = _result(operation)
-    return Report((*(results[name] for name in names), *invalid_results(invalid)))
+            tell_confirmed(client.observer, [operation], requested_at=requested_at.get(name), now=now)
+    return Report(tuple(results[name] for name in names))
 
 
 def cancel_in_haste(
@@ -131,10 +167,12 @@ def cancel_in_haste(
 
     def tell(result: OperationResult) -> None:
         on_result(result)
-        (log.info if result.outcome in SETTLED else log.error)("%s", result)
+        with result_fields(result):
+            (log.info if result.outcome in SETTLED else log.error)("%s", result)
 
     until = client.clock.monotonic() + seconds
-    log.info("%s Requesting cancellation of %s.", because, counted(len(names)))
+    with log_fields(operations=len(names)):
+        log.info("%s Requesting cancellation of %s.", because, counted(len(names)))
     report = cancel_operations(
         client.within(replace(KILL_BUDGET, deadline=seconds)),
         names,
@@ -172,7 +210,8 @@ def _warn_of(errors: Mapping[str, EarthEngineError]) -> None:
         met[error.reason].append(name)
     for reason, names in met.items():
         others = f" and of {counted(len(names) - 1)} more" if len(names) > 1 else ""
-        _log.warning("Cancellation of %s%s was requested; asked for the state: %s", names[0], others, reason)
+        with log_fields(operation=names[0], operations=len(names)):
+            _log.warning("Cancellation of %s%s was requested; asked for the state: %s", names[0], others, reason)
 
 
 def _truth(client: EarthEngineOperationsClient, name: str, error: EarthEngineError) -> OperationResult:

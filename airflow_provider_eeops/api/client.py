@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Protocol, Self
 
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_eeops.api.denials import Call, explain
+from airflow_provider_eeops.api.logfields import log_fields
 from airflow_provider_eeops.api.models import Operation, counted
 from airflow_provider_eeops.api.names import (
     check_operation_name,
@@ -20,6 +21,7 @@ from airflow_provider_eeops.api.names import (
     operation_id,
     project_of,
 )
+from airflow_provider_eeops.api.observing import CANCELS_REQUESTED, POLLS, UNOBSERVED, Observer
 from airflow_provider_eeops.api.pace import Pace, shared_pace
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.api.settings import Settings
@@ -68,6 +70,8 @@ class EarthEngineOperationsClient:
     :param api_version: ``v1alpha``, ``v1beta`` or ``v1``.
     :param allowed_projects: if any, operations of other projects are refused.
     :param budget: what each call may spend.
+    :param clock: the clock.
+    :param observer: told what is asked for, and what came of it.
     """
 
     def __init__(
@@ -78,12 +82,14 @@ class EarthEngineOperationsClient:
         allowed_projects: Collection[str] = (),
         budget: Budget | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._transport = transport
         self._api_version = api_version
         self._allowed_projects = frozenset(allowed_projects)
         self._budget = budget or Budget()
         self.clock = clock
+        self.observer = observer
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +120,7 @@ class EarthEngineOperationsClient:
             allowed_projects=self._allowed_projects,
             budget=budget,
             clock=self.clock,
+            observer=self.observer,
         )
 
     def ending(self, until: float) -> EarthEngineOperationsClient:
@@ -131,6 +138,7 @@ class EarthEngineOperationsClient:
         :raises UnexpectedAnswerError: the answer is about another operation, or about none.
         """
         name = self._checked(name)
+        self.observer.count(POLLS, method="get", project=project_of(name))
         return _operation(self._request("get", name), name)
 
     def cancel_operation(self, name: str) -> None:
@@ -145,6 +153,7 @@ class EarthEngineOperationsClient:
         """
         name = self._checked(name)
         _check_empty(self._request("cancel", name, body={}), f":cancel of {name}")
+        self.observer.count(CANCELS_REQUESTED, project=project_of(name))
 
     def delete_operation(self, name: str) -> None:
         """Delete the record of an operation. It does not cancel it.
@@ -188,6 +197,7 @@ class EarthEngineOperationsClient:
         params = {"pageSize": str(page_size)}
         seen: set[str] = set()
         for _ in range(_MOST_PAGES):
+            self.observer.count(POLLS, method="list", project=project_id)
             answer = self._send("list", path, params=params)
             found, token = answer.get("operations") or [], answer.get("nextPageToken") or ""
             # To read on without these would pass over operations in silence.
@@ -235,7 +245,8 @@ def _listed(items: list[Any], project_id: str) -> list[Operation]:
         else:
             others += 1
     if others:
-        log.warning("The listing of project %s names %s of another: passed over.", project_id, counted(others))
+        with log_fields(project=project_id, operations=others):
+            log.warning("The listing of project %s names %s of another: passed over.", project_id, counted(others))
     return operations
 
 
@@ -276,6 +287,7 @@ def connect(
     pace: Pace | None = None,
     clock: Clock = SYSTEM_CLOCK,
     on_secret: Callable[[str], None] | None = None,
+    observer: Observer = UNOBSERVED,
 ) -> EarthEngineOperationsClient:
     """Make a client from the parameters of a connection. No request is made.
 
@@ -286,6 +298,7 @@ def connect(
         principal to the same host.
     :param clock: what waits wait on.
     :param on_secret: told each access token, and what it was had for; from any thread.
+    :param observer: told what is asked for, and what came of it; from any thread.
     """
     from airflow_provider_eeops.api.credentials import principal
     from airflow_provider_eeops.api.transport import Transport  # loads google.auth and requests
@@ -300,9 +313,11 @@ def connect(
             ca_bundle=settings.ca_bundle,
             clock=clock,
             on_secret=on_secret,
+            observer=observer,
         ),
         api_version=settings.api_version,
         allowed_projects=settings.allowed_projects,
         budget=budget or settings.budget,
         clock=clock,
+        observer=observer,
     )

@@ -22,6 +22,7 @@ __all__ = [
     "check_project_allowed",
     "check_project_id",
     "is_ee_task",
+    "known_project",
     "operation_id",
     "packed",
     "parse_operation_names",
@@ -140,6 +141,11 @@ def check_project_allowed(project_id: str, allowed_projects: Collection[str], va
 def project_of(name: str) -> str:
     """Project id of an operation name."""
     return name.split("/", 2)[1]
+
+
+def known_project(name: str) -> str | None:
+    """Project id of an operation name; None of anything else, which may hold anything."""
+    return project_of(name) if len(name) <= _MAX_LENGTH and _OPERATION_NAME.fullmatch(name) else None
 
 
 def operation_id(name: str) -> str:

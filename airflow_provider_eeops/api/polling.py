@@ -14,8 +14,10 @@ from typing import Generic, TypeVar
 
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
+from airflow_provider_eeops.api.logfields import log_fields
 from airflow_provider_eeops.api.models import Operation
 from airflow_provider_eeops.api.names import operation_id
+from airflow_provider_eeops.api.observing import WAIT, Observer, Span, tell_confirmed, tell_outcomes
 from airflow_provider_eeops.api.watching import Verdict, Watch, plan_requests
 from airflow_provider_eeops.checks import require_count, require_positive
 from airflow_provider_eeops.exceptions import (
@@ -27,7 +29,7 @@ from airflow_provider_eeops.exceptions import (
     UnimplementedError,
 )
 
-__all__ = ["DEFAULT_CONCURRENCY", "Observation", "OnAnswers", "in_parallel", "observe", "poll", "wait"]
+__all__ = ["DEFAULT_CONCURRENCY", "Observation", "OnAnswers", "conclude_wait", "in_parallel", "observe", "poll", "wait"]
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +244,8 @@ class _Look:
                 self.take(dict.fromkeys(self.unanswered(wanted), error))
                 return
             # What a listing is refused with says nothing of the operations: a 404 is not theirs.
-            log.warning("Operations of %s cannot be listed, each is asked for by itself. %s", project_id, error)
+            with log_fields(project=project_id, http_status=getattr(error, "http_status", None)):
+                log.warning("Operations of %s cannot be listed, each is asked for by itself. %s", project_id, error)
             if isinstance(error, PermissionDeniedError | UnimplementedError):
                 self._pages[project_id] = math.inf
         except Exception as error:  # noqa: BLE001 - it would take the report with it
@@ -286,7 +289,9 @@ def _poll(client: EarthEngineOperationsClient, watch: Watch, *, max_concurrency:
     if watch.deadline is not None:
         until = client.clock.monotonic() + max(watch.deadline - now, _LAST_LOOK)
     observation = observe(client, watch.pending, pages=watch.pages, max_concurrency=max_concurrency, until=until)
-    return watch.learn(observation.operations, observation.errors)
+    changed = watch.learn(observation.operations, observation.errors)
+    tell_confirmed(client.observer, changed, requested_at=watch.requested_at, now=client.clock.time())
+    return changed
 
 
 def wait(
@@ -316,9 +321,24 @@ def wait(
     def now() -> float:
         return clock.monotonic() + ahead
 
-    while True:
-        on_poll(_poll(client, watch, max_concurrency=max_concurrency, now=now()))
-        verdict = watch.verdict(now=now())
-        if verdict is not Verdict.WAITING:
-            return verdict
-        (sleep or clock.sleep)(watch.wait_before_poll(now=now(), poll_interval=poll_interval))
+    with client.observer.span(WAIT, watch.names, now=clock.time) as span:
+        while True:
+            on_poll(_poll(client, watch, max_concurrency=max_concurrency, now=now()))
+            verdict = watch.verdict(now=now())
+            if verdict is not Verdict.WAITING:
+                conclude_wait(client.observer, span, watch, verdict)
+                return verdict
+            (sleep or clock.sleep)(watch.wait_before_poll(now=now(), poll_interval=poll_interval))
+
+
+def conclude_wait(observer: Observer, span: Span, watch: Watch, verdict: Verdict) -> None:
+    """Tell that a wait has ended by itself, and what became of the operations.
+
+    :param observer: whom.
+    :param span: the wait's.
+    :param watch: what was waited for.
+    :param verdict: why it ended.
+    """
+    report = watch.report()
+    tell_outcomes(observer, report)
+    span.conclude(report, error=None if verdict is Verdict.SETTLED else verdict.value)

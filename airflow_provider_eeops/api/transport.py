@@ -19,6 +19,8 @@ from airflow_provider_eeops import __version__
 from airflow_provider_eeops.api import sessions
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_eeops.api.forking import renew_when_forked
+from airflow_provider_eeops.api.logfields import log_fields
+from airflow_provider_eeops.api.observing import PACE_WAITS, RATE_LIMIT_WAITS, RETRIES, UNOBSERVED, Observer
 from airflow_provider_eeops.api.pace import Pace
 from airflow_provider_eeops.api.retrying import Budget, wait_before_retry
 from airflow_provider_eeops.api.secrecy import ConcealedMapping, Redaction, forget_passage, proxy_secrets
@@ -47,6 +49,7 @@ _LARGEST_ANSWER = 64 * 1024 * 1024
 _UNAUTHORIZED = 401
 _SHORT_HOLD = 1.0  # seconds, after a 429 that says nothing and is not sent again
 _LONGEST_HOLD = 120.0  # seconds
+_SHORTEST_WAIT = 0.001  # seconds; what takes less is no wait for one's turn
 
 _ERRORS: Mapping[int, type[ApiError]] = {
     400: InvalidArgumentError,
@@ -75,6 +78,16 @@ class _Call(NamedTuple):
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
+    @property
+    def project(self) -> str:
+        """The project it is about, as the path has it after the version."""
+        return self.path.partition("/projects/")[2].partition("/")[0]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The fields that say so in the log."""
+        return {"operation": self.operation_name, "project": self.project}
+
 
 def _of_proxies(proxies: Mapping[str, str] | None) -> Iterator[str]:
     for address in (*(proxies or {}).values(), *getproxies().values()):
@@ -92,6 +105,7 @@ class Transport:
     :param pool_size: connections kept open.
     :param clock: what to wait on.
     :param on_secret: told each secret that is sent for a token, and the token; from any thread.
+    :param observer: told of waits and of what is sent again; from any thread.
     """
 
     def __init__(
@@ -105,6 +119,7 @@ class Transport:
         pool_size: int = 32,
         clock: Clock = SYSTEM_CLOCK,
         on_secret: Callable[[str], None] | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self.credentials = credentials
         self._base_url = base_url
@@ -113,6 +128,7 @@ class Transport:
         self._ca_bundle = ca_bundle
         self._pace = pace
         self._pool_size = pool_size
+        self._observer = observer
         self._redaction = Redaction(_of_proxies(proxies))
         self._session = self._open_session()
         self._tokens = Tokens(
@@ -171,7 +187,7 @@ class Transport:
         """
         call = _Call(method, path, operation_name, params, None if body is None else json.dumps(body))
         asked = self._clock.monotonic()
-        if not self._pace.wait(patience=budget.begun(asked) - asked, until=budget.until):
+        if not self._wait_for_turn(call, patience=budget.begun(asked) - asked, until=budget.until):
             raise ConnectionFailedError(f"{call}: not sent, no time was left.")
         began = self._clock.monotonic()
         until = budget.begun(began)
@@ -199,21 +215,34 @@ class Transport:
                     time_left=until - now,
                 )
                 if isinstance(met, QuotaExceededError):
-                    self._slow_down(met, wait or met.retry_after or _SHORT_HOLD, sent_at)
+                    self._slow_down(call, met, wait or met.retry_after or _SHORT_HOLD, sent_at)
                 if wait is None:
                     raise met
+                http_status = getattr(met, "http_status", None)
+                self._observer.count(RETRIES, http_status=str(http_status or "none"), project=call.project)
                 if not isinstance(met, QuotaExceededError):
-                    log.info("%s Sending it again in %.1f s.", met, wait)
+                    with log_fields(**call.about, http_status=http_status, seconds=wait):
+                        log.info("%s Sending it again in %.1f s.", met, wait)
                 self._clock.sleep(wait)
-            if not self._pace.wait(patience=until - self._clock.monotonic(), until=budget.until):
+            if not self._wait_for_turn(call, patience=until - self._clock.monotonic(), until=budget.until):
                 raise met
 
-    def _slow_down(self, error: QuotaExceededError, seconds: float, sent_at: float) -> None:
+    def _wait_for_turn(self, call: _Call, *, patience: float, until: float | None) -> bool:
+        began = self._clock.monotonic()
+        is_free = self._pace.wait(patience=patience, until=until)
+        waited = self._clock.monotonic() - began
+        if waited >= _SHORTEST_WAIT:
+            self._observer.time(PACE_WAITS, waited, project=call.project)
+        return is_free
+
+    def _slow_down(self, call: _Call, error: QuotaExceededError, seconds: float, sent_at: float) -> None:
         """Let one answer slow every thread down, not only the one that got it, and say so once."""
         seconds = min(seconds, _LONGEST_HOLD)
+        self._observer.time(RATE_LIMIT_WAITS, seconds, project=call.project)
         slower = self._pace.hold(seconds, sent_at=sent_at)
         if slower is not None:
-            log.info("%s All requests wait %.1f s, and go on at %.0f a second.", error, seconds, slower)
+            with log_fields(**call.about, http_status=error.http_status, seconds=seconds):
+                log.info("%s All requests wait %.1f s, and go on at %.0f a second.", error, seconds, slower)
 
     def _send(self, call: _Call, token: str | None, budget: Budget, until: float) -> dict[str, Any]:
         headers = ConcealedMapping({"Accept": "application/json"})

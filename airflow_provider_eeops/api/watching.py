@@ -134,6 +134,7 @@ class Watch:
     :param deadline: seconds since the epoch, so that it means the same in every process; None for no limit.
     :param accepted_states: terminal states that do not end the watch at once.
     :param poll_failure_limit: polls that may fail in a row before the watch gives up.
+    :param requested_at: when their cancellation was requested, in seconds since the epoch; None if it was not.
     :param operations: what was seen of them before, by name.
     :param pages: what is known of the projects' listings, see :func:`plan_requests`.
     :raises InvalidInputError: a name is no operation name, or another parameter is out of its range.
@@ -143,6 +144,7 @@ class Watch:
     deadline: float | None = None
     accepted_states: frozenset[str] = field(default_factory=lambda: frozenset(TERMINAL_STATES))
     poll_failure_limit: int = 10
+    requested_at: float | None = field(default=None, kw_only=True)
     operations: dict[str, Operation] = field(default_factory=dict, kw_only=True)
     pages: dict[str, float] = field(default_factory=dict, kw_only=True)
     errors: dict[str, EarthEngineError] = field(default_factory=dict, init=False)
@@ -158,6 +160,7 @@ class Watch:
         for name in self.names:
             check_operation_name(name)
         require_moment("deadline", self.deadline)
+        require_moment("requested_at", self.requested_at)
         self.poll_failure_limit = require_count("poll_failure_limit", self.poll_failure_limit)
         self.operations = dict(self.operations)
         self.pages = dict(self.pages)

@@ -32,6 +32,7 @@ from airflow_provider_eeops.exceptions import (
     PermissionDeniedError,
 )
 from airflow_provider_eeops.masking import Masking, mask
+from airflow_provider_eeops.telemetry import telemetry
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -213,7 +214,7 @@ class EarthEngineOperationsHook(BaseHook):
             if self._client is None:
                 credentials = self.credentials
                 on_secret = None if self._masking is None else self._masking.learn
-                self._client = connect(self.settings, credentials, on_secret=on_secret)
+                self._client = connect(self.settings, credentials, on_secret=on_secret, observer=telemetry())
             return self._client
 
     def come_by(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, invalid_results
+from airflow_provider_eeops.api.logfields import result_fields
 from airflow_provider_eeops.api.models import counted
 from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.callbacks import (
@@ -189,7 +190,8 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
         parsed, source = self._find(hook, context)
         if not parsed.names:
             for result in invalid_results(parsed.invalid):
-                self.log.error("%s", result)
+                with result_fields(result):
+                    self.log.error("%s", result)
             if not parsed.invalid:
                 self.log.warning("No operation to cancel: %s.", source)
             return

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 
 from airflow_provider_eeops.api.cancelling import cancel_operations, invalid_results
 from airflow_provider_eeops.api.deadlines import backstop, deadline_of
+from airflow_provider_eeops.api.logfields import log_fields, report_fields
 from airflow_provider_eeops.api.models import OperationResult, Outcome, Report, counted, listing
 from airflow_provider_eeops.api.names import ParsedNames
 from airflow_provider_eeops.api.pace import shortfall
@@ -194,10 +195,12 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         if selection is not None and self._stop.requested:  # who kills a selection may have seen it take too much
             raise self._killed(context, found)
         client = hook.get_conn()
-        self.log.info("Requesting cancellation of %s.", counted(len(parsed.names)))
+        with log_fields(operations=len(parsed.names)):
+            self.log.info("Requesting cancellation of %s.", counted(len(parsed.names)))
         self._warn_if_too_many(context, len(parsed.names), client.requests_per_second)
         report = cancel_operations(client, parsed.names, invalid=parsed.invalid, max_concurrency=self.max_concurrency)
-        self.log.info("%s\n%s", report.summary, listing(report.results))
+        with report_fields(report):
+            self.log.info("%s\n%s", report.summary, listing(report.results))
         open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
         if open_names and self.wait_for_completion:
             report = self._wait(context, hook, report, open_names)
@@ -275,8 +278,9 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
     def _wait(
         self, context: Context, hook: EarthEngineOperationsHook, report: Report, names: tuple[str, ...]
     ) -> Report:
+        requested_at = time.time()
         limit = execution_deadline(context) if self.deferrable else None
-        deadline = deadline_of(self.timeout, now=time.time(), limit=limit)
+        deadline = deadline_of(self.timeout, now=requested_at, limit=limit)
         is_pushed = push_report(context, report)  # what was requested is known whatever happens to the wait
         if self.cancel_on_kill:
             push_owned(context, names)
@@ -291,12 +295,13 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
                     max_concurrency=self.max_concurrency,
                     cancel_on_kill=self.cancel_on_kill,
                     source_task_ids=self._source_task_ids,
+                    requested_at=requested_at,
                 ),
                 method_name="execute_complete",
                 kwargs=None if is_pushed else {"requested": report.to_dict()},  # of thousands of operations, it is long
                 timeout=backstop(deadline, now=time.time()),
             )
-        self._watch = watch = Watch(names, deadline=deadline)
+        self._watch = watch = Watch(names, deadline=deadline, requested_at=requested_at)
         if self.cancel_on_kill:
             from airflow_provider_eeops.killing import KillCanceller
 
@@ -314,7 +319,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
             push_report(context, report.updated(watch.report().results))
             raise
         if verdict is not Verdict.SETTLED:
-            self.log.warning("%s", watch.message(verdict))
+            with report_fields(watch.report(), verdict=verdict):
+                self.log.warning("%s", watch.message(verdict))
         return report.updated(watch.report().results)
 
     def _polled(self, hook: EarthEngineOperationsHook, watch: Watch, changed: Sequence[Operation]) -> None:
@@ -343,9 +349,10 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         """Take what the trigger saw; return the report."""
         if requested is None:
             requested = pull_own(context["ti"], RETURN_VALUE)
-        if event["verdict"] != Verdict.SETTLED:
-            self.log.warning("%s", event["message"])
         seen = Report.from_dict(event["report"])
+        if event["verdict"] != Verdict.SETTLED:
+            with report_fields(seen, verdict=event["verdict"]):
+                self.log.warning("%s", event["message"])
         if requested is None:
             self.log.warning("The report of the requests is not in XCom: what they met before the wait is not known.")
         report = seen if requested is None else Report.from_dict(requested).updated(seen.results)
@@ -361,7 +368,8 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         if self.if_finished == "skip" and nothing_was_left(report):
             push_report(context, report)
             raise AirflowSkipException(f"No operation was left to cancel. {report.summary}")
-        self.log.info("%s", report.summary)
+        with report_fields(report):
+            self.log.info("%s", report.summary)
         return report.to_dict()
 
 

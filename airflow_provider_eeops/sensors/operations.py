@@ -19,7 +19,9 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_eeops._compat import PAUSES, is_ended_before_it_resumes
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.deadlines import backstop, deadline_of
+from airflow_provider_eeops.api.logfields import report_fields
 from airflow_provider_eeops.api.models import Outcome, Report
+from airflow_provider_eeops.api.observing import tell_outcomes
 from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
@@ -162,12 +164,15 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Ask once; say whether every operation is confirmed."""
         watch = self._watching()
-        changed = poll(self._get_hook().get_conn(), watch, max_concurrency=self.max_concurrency)
+        client = self._get_hook().get_conn()
+        changed = poll(client, watch, max_concurrency=self.max_concurrency)
         log_poll(self.log, watch, changed)
         verdict = watch.verdict(now=time.time())
         if verdict is Verdict.WAITING:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._conclude(verdict, watch.message(verdict), watch.report()))
+        report = watch.report()
+        tell_outcomes(client.observer, report)
+        return PokeReturnValue(is_done=True, xcom_value=self._conclude(verdict, watch.message(verdict), report))
 
     def on_kill(self) -> None:
         """End the wait, as SIGTERM raises nothing in a task of Airflow 3, and request cancellation."""
@@ -378,7 +383,8 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             raise AirflowSensorTimeout(message)
         if verdict is Verdict.POLLS_FAILED or not_confirmed(report, if_not_found=self.if_not_found):
             raise NotConfirmedError(message, report=report)
-        self.log.info("%s", message)
+        with report_fields(report, verdict=verdict):
+            self.log.info("%s", message)
         return report.to_dict()
 
 

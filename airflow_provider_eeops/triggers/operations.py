@@ -13,19 +13,22 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_eeops._compat import TRIGGERS_HAVE_ON_KILL
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
+from airflow_provider_eeops.api.logfields import log_fields
 from airflow_provider_eeops.api.models import counted
 from airflow_provider_eeops.api.names import check_operation_name, packed, unpacked
-from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY
+from airflow_provider_eeops.api.observing import WAIT, Observer, tell_confirmed
+from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, conclude_wait
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_count, require_positive
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
 from airflow_provider_eeops.progress import log_poll
+from airflow_provider_eeops.telemetry import telemetry
 from airflow_provider_eeops.xcom import pull_recorded, task_states
 
 if TYPE_CHECKING:
     from airflow_provider_eeops.ownership import Judgement
-    from airflow_provider_eeops.triggers.sharing import SharedConnection
+    from airflow_provider_eeops.triggers.sharing import Follower, SharedConnection
 
 __all__ = ["EarthEngineOperationsTrigger"]
 
@@ -76,6 +79,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     :param cancel_on_kill: request cancellation when a person ends or clears the deferred task, or its DAG run ends.
         Never when the triggerer stops or another one takes over.
     :param source_task_ids: tasks that the operations come from: if one is cleared too, it starts others.
+    :param requested_at: when their cancellation was requested, in seconds since the epoch; None if it was not.
     :raises InvalidInputError: one is no operation name, or another parameter is out of its range.
     """
 
@@ -94,6 +98,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         max_concurrency: int = DEFAULT_CONCURRENCY,
         cancel_on_kill: bool = True,
         source_task_ids: Sequence[str] = (),
+        requested_at: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations = [check_operation_name(name) for name in dict.fromkeys(unpacked(operations))]
@@ -106,6 +111,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         self.max_concurrency = require_count("max_concurrency", max_concurrency)
         self.cancel_on_kill = cancel_on_kill
         self.source_task_ids = list(source_task_ids)
+        self.requested_at = requested_at
         self._watch: Watch | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -124,6 +130,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
                 "max_concurrency": self.max_concurrency,
                 "cancel_on_kill": self.cancel_on_kill,
                 "source_task_ids": self.source_task_ids,
+                "requested_at": self.requested_at,
             },
         )
 
@@ -134,6 +141,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             deadline=self.deadline,
             accepted_states=parse_states(self.accepted_states),
             poll_failure_limit=self.poll_failure_limit,
+            requested_at=self.requested_at,
         )
         try:
             verdict = await self._wait(watch)
@@ -152,6 +160,7 @@ class EarthEngineOperationsTrigger(BaseTrigger):
     async def _wait(self, watch: Watch) -> Verdict:
         from airflow_provider_eeops.triggers.sharing import follow
 
+        observer = await asyncio.to_thread(telemetry)  # the first one in a process takes a moment
         async with self._connection() as connection:
             with suppress(TimeoutError):
                 async with asyncio.timeout(watch.seconds_left(now=time.time())):
@@ -160,14 +169,22 @@ class EarthEngineOperationsTrigger(BaseTrigger):
             async with follow(
                 connection, watch, poll_interval=self.poll_interval, max_concurrency=self.max_concurrency
             ) as follower:
-                while True:
-                    changed = await follower.news()
-                    if changed is not None:
-                        # In a thread: while a triggerer sends triggers it takes no log, and waits until they are read.
-                        await asyncio.to_thread(log_poll, self.log, watch, changed)
-                    verdict = watch.verdict(now=time.time())
-                    if verdict is not Verdict.WAITING:
-                        return verdict
+                with observer.span(WAIT, watch.names, now=time.time) as span:
+                    verdict = await self._learn(follower, observer)
+                    conclude_wait(observer, span, watch, verdict)
+                    return verdict
+
+    async def _learn(self, follower: Follower, observer: Observer) -> Verdict:
+        watch = follower.watch
+        while True:
+            changed = await follower.news()
+            if changed is not None:
+                tell_confirmed(observer, changed, requested_at=watch.requested_at, now=time.time())
+                # In a thread: while a triggerer sends triggers it takes no log, and waits until they are read.
+                await asyncio.to_thread(log_poll, self.log, watch, changed)
+            verdict = watch.verdict(now=time.time())
+            if verdict is not Verdict.WAITING:
+                return verdict
 
     async def _ask_first(self) -> None:
         """Ask Airflow once in a process: its first answer can take many seconds, for which a kill should not wait."""
@@ -183,7 +200,8 @@ class EarthEngineOperationsTrigger(BaseTrigger):
         takes over (facts of 3.3.2): so the work is a task of its own, and begins by asking whose the operations are.
         """
         if not self.cancel_on_kill:
-            self.log.info("cancel_on_kill is off: %s go on.", counted(len(self.operations)))
+            with log_fields(operations=len(self.operations)):
+                self.log.info("cancel_on_kill is off: %s go on.", counted(len(self.operations)))
             return
         work = asyncio.create_task(self._cancel_if_unowned())
         _at_work.add(work)

@@ -25,6 +25,7 @@ from airflow_provider_eeops.api.polling import observe
 from airflow_provider_eeops.api.watching import Plan, Verdict, Watch, plan_requests
 from airflow_provider_eeops.exceptions import CredentialsError, EarthEngineError, UnauthenticatedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.telemetry import telemetry
 
 __all__ = ["Follower", "SharedConnection", "follow", "shared_connection"]
 
@@ -238,7 +239,8 @@ class _ReadIn(NamedTuple):
     def of(cls, hook: EarthEngineOperationsHook) -> _ReadIn:
         """Load the credentials, which may take seconds."""
         client = hook.get_conn()
-        killing = connect(hook.settings, hook.credentials, pace=Pace(hook.settings.requests_per_second))
+        pace = Pace(hook.settings.requests_per_second)
+        killing = connect(hook.settings, hook.credentials, pace=pace, observer=telemetry())
         return cls(hook, client, killing, time.monotonic())
 
     def close(self) -> None:

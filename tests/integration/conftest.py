@@ -11,6 +11,7 @@ import pytest
 from tests.support.emulator_client import EmulatorClient
 from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import emulator, free_port, wait_until
+from tests.support.statsd import StatsdServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +31,15 @@ def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
 
 
 @pytest.fixture(scope="session")
-def airflow(emulator_process: EmulatorClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+def statsd() -> Iterator[StatsdServer]:
+    with StatsdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    emulator_process: EmulatorClient, statsd: StatsdServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalAirflow]:
     """A real Airflow whose default connection is the emulator's."""
     dags = tmp_path_factory.mktemp("dags")
     for file in (*(ROOT / "example_dags").glob("*.py"), *(ROOT / "tests" / "dags").glob("*.py")):
@@ -39,5 +48,6 @@ def airflow(emulator_process: EmulatorClient, tmp_path_factory: pytest.TempPathF
         tmp_path_factory.mktemp("airflow"),
         dags,
         connections={"earthengine_default": emulator_process.connection_extras},
+        settings=statsd.settings,
     ) as running:
         yield running

@@ -9,8 +9,13 @@ from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
+from airflow.sdk._shared.observability.metrics import statsd_logger
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from statsd import StatsClient
 
-from airflow_provider_eeops import masking, xcom
+from airflow_provider_eeops import masking, telemetry, xcom
 from airflow_provider_eeops.api import pace
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer
 from airflow_provider_eeops.hooks import operations as hooks
@@ -20,6 +25,7 @@ from tests.secrets.planted import CREDENTIALS, Planting
 from tests.support.echoing import EchoingServer, Weather
 from tests.support.masking import forget_masked_secrets
 from tests.support.secret_search import RecordsOfAll, Search, left_by_error, shown_by
+from tests.support.statsd import StatsdServer
 from tests.support.task_instance import FakeTaskInstance
 
 Run = Callable[..., SimpleNamespace]
@@ -99,6 +105,34 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """What is sent of the metrics, as StatsD has them with their tags, and of the spans."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with StatsdServer() as server:
+        port = int(server.settings["AIRFLOW__METRICS__STATSD_PORT"])
+        stats = statsd_logger.get_statsd_logger(
+            stats_class=StatsClient,
+            host="127.0.0.1",
+            port=port,
+            prefix="airflow",
+            influxdb_tags_enabled=True,
+            statsd_influxdb_enabled=True,
+        )
+        told = telemetry.Telemetry(stats, provider.get_tracer("test"))
+        told.start()
+        monkeypatch.setattr(telemetry, "_telemetry", told)
+
+        def sent_() -> list[str]:
+            assert told.flush(30)
+            return [*server.lines, *(span.to_json() for span in exporter.get_finished_spans())]
+
+        yield sent_
+    stats.statsd.close()
+    provider.shutdown()
+
+
+@pytest.fixture
 def set_extras(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     def set_(extras: Any) -> None:
         connection = {"conn_type": "earthengine", "extra": extras}
@@ -115,6 +149,7 @@ def run(
     records: RecordsOfAll,
     masked: list[str],
     set_extras: Callable[[Any], None],
+    sent: Callable[[], list[str]],
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
@@ -150,7 +185,8 @@ def run(
             error = met
             left += left_by_error(met)
         out = capfd.readouterr()
-        left += [*records.texts(), repr(task.ti.xcoms), *front.urls, out.out, out.err]
-        return SimpleNamespace(left=left, error=error, urls=list(front.urls), masked=masked)
+        told = sent()
+        left += [*records.texts(), repr(task.ti.xcoms), *front.urls, out.out, out.err, *told]
+        return SimpleNamespace(left=left, error=error, urls=list(front.urls), masked=masked, told=told)
 
     return run_

@@ -16,6 +16,13 @@ from tests.secrets.planted import CREDENTIALS, Planting
 from tests.support.echoing import EchoingServer, Weather
 from tests.support.secret_search import Search
 
+_SPANNED = {path for path in PATHS if not path.startswith("hook: ")} - {
+    "operator: validate only",
+    "sensor: poke",
+    "sensor: reschedule",
+} | {"hook: cancel many", "hook: wait"}
+"""Paths that have a span."""
+
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_secret_is_left_in_any_weather(path: str, run: Run, search: Search) -> None:
@@ -26,6 +33,9 @@ def test_no_secret_is_left_in_any_weather(path: str, run: Run, search: Search) -
     assert {where: what for where, what in found.items() if what} == {}
     planted = {"the private key", "the private key's id", "the proxy's password", "the proxy's password as written"}
     sends = path != "operator: validate only"
+    told = [line for each in runs.values() for line in each.told]
+    assert any(line.startswith("airflow.eeops.") for line in told) == sends
+    assert any('"name": "eeops.' in line for line in told) == (path in _SPANNED)
     assert search.planted == planted | ({"an access token"} if sends else set())
     assert ("oauth2.googleapis.com:443" in runs[Weather.PROXY_REFUSES].urls) == sends
 

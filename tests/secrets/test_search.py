@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
+from airflow_provider_eeops.api.logfields import log_fields
 from airflow_provider_eeops.exceptions import EarthEngineError
 from tests.support.secret_search import RecordsOfAll, Search, left_by_error, shown_by
 
@@ -118,12 +119,18 @@ def test_what_an_object_shows_is_found(thing: object, search: Search) -> None:
     assert search.found_in(shown_by(thing)) != []
 
 
+def _with_a_field(logger: logging.Logger) -> None:
+    with log_fields(operation=TOKEN):
+        logger.debug("harmless")
+
+
 @pytest.mark.parametrize(
     "log",
     [
         lambda logger: logger.debug("Sent %s", TOKEN),
         lambda logger: logger.debug("Sent", extra={"request": {"headers": TOKEN}}),
         lambda logger: logger.debug("harmless", exc_info=_in_context()),
+        _with_a_field,
     ],
 )
 def test_what_is_logged_is_found(log: Callable[[logging.Logger], None], records: RecordsOfAll, search: Search) -> None:

@@ -10,6 +10,8 @@ A block stands between ``<!-- include: WHAT -->`` and ``<!-- end -->``. WHAT is 
 ``connection-fields``          the parameters of a connection
 ``emulator-options``           the emulator's command line
 ``errors``                     the tree of errors
+``metrics``                    every metric
+``spans``                      every span
 """
 
 from __future__ import annotations
@@ -167,12 +169,36 @@ def _errors(_: str) -> str:
     return _fenced("text", inspect.cleandoc(tree) + "\n")
 
 
+def _metrics(_: str) -> str:
+    from airflow_provider_eeops.api.observing import METRICS
+
+    rows = [
+        (
+            f"`{metric.name}`",
+            metric.kind,
+            "ms" if metric.kind == "timing" else "",
+            ", ".join(f"`{tag}`" for tag in metric.tags),
+            metric.when,
+        )
+        for metric in METRICS
+    ]
+    return _table(("metric", "kind", "unit", "tags", "when"), rows)
+
+
+def _spans(_: str) -> str:
+    from airflow_provider_eeops.api.observing import SPANS
+
+    return _table(("span", "what it spans"), [(f"`{span.name}`", span.what) for span in SPANS])
+
+
 _RENDERERS: Mapping[str, Callable[[str], str]] = {
     "parameters": _parameters,
     "methods": _methods,
     "connection-fields": _connection_fields,
     "emulator-options": _emulator_options,
     "errors": _errors,
+    "metrics": _metrics,
+    "spans": _spans,
 }
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from structlog.contextvars import get_contextvars
+
 import airflow_provider_eeops
 
 __all__ = ["RecordsOfAll", "Search", "forms", "left_by_error", "left_by_record", "shown_by"]
@@ -91,6 +93,7 @@ class RecordsOfAll(logging.Handler):
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        record.__dict__["fields"] = get_contextvars()  # which structlog writes beside it
         self.records.append(record)
 
     def texts(self) -> Iterator[str]:

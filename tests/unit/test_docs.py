@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_eeops.api.models import Outcome, Report
+from airflow_provider_eeops.api.logfields import log_fields
+from airflow_provider_eeops.api.models import OperationResult, Outcome, Report
+from airflow_provider_eeops.api.observing import CANCEL, Span
 from airflow_provider_eeops.api.settings import FIELDS, Settings
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer
 from tests.support.docs import ROOT, code_blocks, default_of, main, pages, param_docs, refreshed, signature_of
@@ -36,6 +38,7 @@ DOCUMENTED = {
     "airflow_provider_eeops.emulator:Fault": "emulator.md",
     "airflow_provider_eeops.api.cancelling:cancel_operations": "api.md",
     "airflow_provider_eeops.api.selecting:OperationSelector": "selecting.md",
+    "airflow_provider_eeops.api.logfields:log_fields": "observability.md",
     "airflow_provider_eeops.api.polling:wait": "api.md",
     "airflow_provider_eeops.api.watching:Watch": "api.md",
 }
@@ -65,6 +68,22 @@ def first_cells(table: str) -> list[str]:
 def block(page: str, what: str) -> str:
     (found,) = re.findall(rf"<!-- include: {re.escape(what)} -->\n(.*?)<!-- end -->", PAGES[page], re.DOTALL)
     return str(found)
+
+
+def test_every_attribute_of_a_span_is_documented() -> None:
+    name = "projects/one/operations/A"
+    span = Span(CANCEL, [name], now=lambda: 0.0, then=lambda _span: None)
+    span.conclude(Report((OperationResult(name, Outcome.CANCELLED),)))
+    told = {re.sub(r"(?<=outcomes)\..*", ".OUTCOME", attribute) for attribute in span.attributes}
+    table = PAGES["docs/observability.md"].split("| attribute | meaning |", 1)[1].split("\n\n", 1)[0]
+    assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)) == told | {"error.type"}
+
+
+def test_the_log_line_that_is_shown_has_documented_fields() -> None:
+    (shown,) = code_blocks(PAGES["docs/observability.md"], "json")
+    line = json.loads(shown)
+    of_airflow = {"timestamp", "level", "event", "logger", "filename", "lineno"}
+    assert of_airflow < set(line) <= of_airflow | set(signature_of(log_fields))
 
 
 @pytest.mark.parametrize("page", PAGES)

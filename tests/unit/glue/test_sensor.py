@@ -398,6 +398,7 @@ def test_defers_with_all_it_was_told(emulator: Emulator, context: Context) -> No
         "max_concurrency": 2,
         "cancel_on_kill": True,
         "source_task_ids": [],
+        "requested_at": None,
     }
     assert deadline == pytest.approx(datetime.now(UTC).timestamp() + 20, abs=10)
 

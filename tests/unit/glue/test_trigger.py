@@ -48,13 +48,14 @@ def test_survives_serialisation() -> None:
         max_concurrency=2,
         cancel_on_kill=False,
         source_task_ids=("export",),
+        requested_at=100.5,
     )
     path, arguments = before.serialize()
     assert path == "airflow_provider_eeops.triggers.operations.EarthEngineOperationsTrigger"
     stored = json.loads(json.dumps(arguments))
     assert EarthEngineOperationsTrigger(**stored).serialize() == (path, stored)
     assert stored["impersonation_chain"] == ["a", "b"]
-    assert stored["deadline"] == 123.5
+    assert (stored["deadline"], stored["requested_at"]) == (123.5, 100.5)
     assert (stored["cancel_on_kill"], stored["source_task_ids"]) == (False, ["export"])
 
 
