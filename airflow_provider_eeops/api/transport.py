@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import getproxies
 
 import google.auth.credentials
@@ -100,6 +100,9 @@ _NO_TOKEN_AT_ALL = (ValueError, TypeError, LookupError, AttributeError)
 # No TransportErrors: some of google-auth's credentials would catch these, sleep, and ask again by themselves.
 class _NoTokenServerError(google.auth.exceptions.GoogleAuthError):
     """The token server could not be reached."""
+
+    host: str | None = None
+    """Which one."""
 
 
 class _TokenServerBusyError(google.auth.exceptions.GoogleAuthError):
@@ -402,7 +405,9 @@ class Transport:
             with self._token_session.request(method, url, data=body, headers=dict(headers or {}), **more) as response:
                 content = b"".join(self._read(response, _LARGEST_ERROR, until))
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise _NoTokenServerError(error) from error  # type: ignore[no-untyped-call]
+            unreached = _NoTokenServerError(error)  # type: ignore[no-untyped-call]
+            unreached.host = urlsplit(url).hostname
+            raise unreached from error
         if response.status_code != requests.codes.ok:
             content = self._redaction.content(content)
         if response.status_code in _BUSY or (response.status_code != requests.codes.ok and _BUSY_WORDS.search(content)):
@@ -421,7 +426,10 @@ class Transport:
         broken = isinstance(error, (google.auth.exceptions.TransportError, _NoTokenServerError))
         told = error.args and not broken
         reason = " ".join(str(error.args[0]).split()) if told else _reason(error)
-        missing = explain_token(str(error.args[1:]))
+        missing = explain_token(f"{reason} {error.args[1:]}")
+        if host := getattr(error, "host", None):
+            reason = f"no answer from {host} ({reason})"
+            missing = "it must be reachable from here, if need be through the connection's proxies"
         return CredentialsError(
             f"no token for {principal(self.credentials)}: {self._redaction.text(reason)[:_SHOWN]}"
             + (f" ({missing})" if missing else ""),
@@ -615,7 +623,8 @@ def _reason(error: BaseException) -> str:
         seen.append(inner)
     text = getattr(seen[-1], "strerror", None)
     name = type(seen[-1]).__name__
-    return f"{name}: {text}" if text else name
+    at = "at the proxy: " if any(isinstance(each, requests.exceptions.ProxyError) for each in seen) else ""
+    return f"{at}{name}: {text}" if text else f"{at}{name}"
 
 
 def _origin(response: requests.Response) -> str:

@@ -1,0 +1,506 @@
+"""The mistakes of docs/troubleshooting.md, each made for real: what is on the screen then."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, Context
+
+from airflow_provider_eeops.__main__ import main
+from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
+from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
+from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
+from tests.support.task_instance import FakeTaskInstance
+from tests.unit.glue.conftest import SetConnection
+
+__all__ = ["ACCOUNT", "MISTAKES", "OPERATION", "PROJECT", "Place"]
+
+PROJECT = "my-project"
+ACCOUNT = f"airflow@{PROJECT}.iam.gserviceaccount.com"
+OPERATION = f"projects/{PROJECT}/operations/3DNU363IM57LNU4SDTMB6I33"
+
+
+@dataclass
+class Place:
+    """Where a mistake is made: an emulator, a connection to it, a task."""
+
+    emulator: Emulator
+    server: EmulatorServer
+    set_connection: SetConnection
+    directory: Path
+    monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture
+    capsys: pytest.CaptureFixture[str]
+
+    def connect(self, conn_id: str = "earthengine_default", **changes: Any) -> None:
+        """Set a connection as :func:`set_connection` does, with the page's names in it."""
+        key = self.server.service_account_info(ACCOUNT)
+        extras = {"project": PROJECT, "keyfile_dict": key, "num_retries": 0, **changes}
+        self.set_connection(conn_id, **extras)
+
+    def file(self, name: str, text: str) -> str:
+        """Write a file; return its path."""
+        path = self.directory / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def key(self, **changes: Any) -> dict[str, Any]:
+        """A service account's key, changed."""
+        return self.server.service_account_info(ACCOUNT) | changes
+
+    def cancel(self, operations: Any = OPERATION, *, ti: FakeTaskInstance | None = None, **parameters: Any) -> str:
+        """Execute the operator; return what its log and its error say."""
+        if not parameters.keys() & {"xcom_task_ids", "selector"}:
+            parameters["operations"] = operations
+        return self.executed(EarthEngineCancelOperationsOperator(task_id="cancel", **parameters), ti=ti)
+
+    def wait(self, operations: Any = OPERATION, **parameters: Any) -> str:
+        """Execute the sensor; return what its log and its error say."""
+        return self.executed(EarthEngineOperationsSensor(task_id="wait", operations=operations, **parameters))
+
+    def executed(self, operator: BaseOperator, *, ti: FakeTaskInstance | None = None) -> str:
+        """Execute a task in a DAG with the tasks of the task instance's."""
+        ti = ti or FakeTaskInstance(operator.task_id)
+        if not operator.has_dag():
+            operator.dag = ti.task.dag if operator.task_id not in ti.task.dag.task_dict else DAG("dag", schedule=None)
+        ti.task = operator
+        with self.caplog.at_level(logging.INFO):
+            return self.told_by(lambda: operator.execute(cast(Context, {"ti": ti})))
+
+    def told_by(self, call: Callable[[], Any]) -> str:
+        """What a call writes to the log at WARNING or above, and its error."""
+        self.caplog.clear()
+        told = []
+        try:
+            call()
+        except Exception as error:
+            told = [str(error)]
+        logged = [record.getMessage() for record in self.caplog.records if record.levelno >= logging.WARNING]
+        return "\n".join([*logged, *told])
+
+    def command(self, *argv: str) -> str:
+        """Run a command; return what it says on stderr."""
+        with pytest.raises(SystemExit):
+            main(argv)
+        return self.capsys.readouterr().err
+
+
+MISTAKES: dict[str, Callable[[Place], str]] = {}
+
+_Make = Callable[[Place], str]
+
+
+def _shows(words: str) -> Callable[[_Make], _Make]:
+    """Enter a mistake under the words on the screen, which are its heading on the page."""
+
+    def enter(make: _Make) -> _Make:
+        assert words not in MISTAKES
+        MISTAKES[words] = make
+        return make
+
+    return enter
+
+
+# The connection
+
+
+@_shows("conn_id")
+def _wrong_connection_id(at: Place) -> str:
+    return at.cancel(earthengine_conn_id="earthengine_prod")
+
+
+@_shows("does not exist, and there are no Application Default Credentials")
+def _no_connection_and_no_credentials(at: Place) -> str:
+    at.monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(at.directory / "none.json"))
+    return at.cancel()
+
+
+@_shows("of type 'http'")
+def _connection_of_another_type(at: Place) -> str:
+    at.connect("of_another_type", conn_type="http")
+    return at.cancel(earthengine_conn_id="of_another_type")
+
+
+@_shows("extras that nothing reads")
+def _misspelt_extra(at: Place) -> str:
+    at.connect(projekt="x")
+    at.emulator.add_operation(OPERATION.rsplit("/", 1)[1])
+    return at.cancel()
+
+
+@_shows("(No such file or directory)")
+def _key_file_missing(at: Place) -> str:
+    at.connect(keyfile_dict=None, key_path=str(at.directory / "key.json"))
+    return at.cancel()
+
+
+@_shows("unreadable")
+def _key_file_unreadable(at: Place) -> str:
+    at.connect(keyfile_dict=None, key_path=str(at.directory))
+    return at.cancel()
+
+
+@_shows("is not JSON (file)")
+def _key_file_not_json(at: Place) -> str:
+    at.connect(keyfile_dict=None, key_path=at.file("key.json", "-----BEGIN PRIVATE KEY-----"))
+    return at.cancel()
+
+
+@_shows("is not JSON, line")
+def _key_not_json(at: Place) -> str:
+    at.connect(keyfile_dict='{"type": "service_account", ')
+    return at.cancel()
+
+
+@_shows("client file")
+def _key_of_an_oauth_client(at: Place) -> str:
+    client = {"installed": {"client_id": "x.apps.googleusercontent.com", "client_secret": "s3cret-of-the-client"}}
+    at.connect(keyfile_dict=None, key_path=at.file("key.json", json.dumps(client)))
+    return at.cancel()
+
+
+@_shows("earth engine credentials file")
+def _ee_authenticate_file(at: Place) -> str:
+    # What ee.Authenticate() writes to ~/.config/earthengine/credentials
+    stored = {"redirect_uri": "http://localhost:8085", "refresh_token": "1//secret-refresh-token", "scopes": []}
+    at.connect(keyfile_dict=None, key_path=at.file("key.json", json.dumps(stored)))
+    return at.cancel()
+
+
+@_shows("private key broken")
+def _key_cut(at: Place) -> str:
+    at.connect(keyfile_dict=at.key(private_key="-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"))
+    return at.cancel()
+
+
+@_shows("token_uri")
+def _key_for_another_service(at: Place) -> str:
+    at.connect(keyfile_dict=at.key(token_uri="https://login.example.com/token"))
+    return at.cancel()
+
+
+@_shows("api_version is 'v2'")
+def _wrong_api_version(at: Place) -> str:
+    at.connect(api_version="v2")
+    return at.cancel()
+
+
+@_shows("plain http")
+def _plain_http(at: Place) -> str:
+    at.connect(base_url="http://earthengine.example.com")
+    return at.cancel()
+
+
+@_shows("base url path")
+def _base_url_with_version(at: Place) -> str:
+    at.connect(base_url="https://earthengine.googleapis.com/v1alpha")
+    return at.cancel()
+
+
+@_shows("is not a project id")
+def _display_name(at: Place) -> str:
+    at.connect(project="My Project")
+    return at.cancel()
+
+
+@_shows("project path")
+def _project_path(at: Place) -> str:
+    at.connect(project="projects/my-project")
+    return at.cancel()
+
+
+@_shows("needs a project")
+def _no_project(at: Place) -> str:
+    at.connect(project=None, keyfile_dict=None, is_anonymous=True)
+    return at.cancel("3DNU363IM57LNU4SDTMB6I33")
+
+
+@_shows("listing needs a project")
+def _no_project_to_list(at: Place) -> str:
+    at.connect(project=None, keyfile_dict=None, is_anonymous=True)
+    return at.command("list")
+
+
+@_shows("allowed_projects number")
+def _number_not_allowed(at: Place) -> str:
+    at.connect(allowed_projects="my-project")
+    return at.cancel("projects/123456789012/operations/3DNU363IM57LNU4SDTMB6I33")
+
+
+@_shows("allowed_projects")
+def _not_allowed(at: Place) -> str:
+    at.connect(allowed_projects="my-project")
+    return at.cancel("projects/other-project/operations/3DNU363IM57LNU4SDTMB6I33")
+
+
+# Tokens
+
+
+@_shows("token server")
+def _no_token_server(at: Place) -> str:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    at.connect(keyfile_dict=at.key(token_uri=f"http://127.0.0.1:{port}/token"))
+    return at.cancel()
+
+
+@_shows("proxy")
+def _no_proxy(at: Place) -> str:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    at.connect(
+        base_url=None,
+        keyfile_dict=at.key(token_uri="https://oauth2.googleapis.com/token"),
+        proxies=json.dumps({"https": f"http://127.0.0.1:{port}"}),
+    )
+    return at.cancel()
+
+
+def _grant_refused(at: Place, description: str) -> str:
+    body = json.dumps({"error": "invalid_grant", "error_description": description}).encode()
+    at.emulator.add_fault(Fault("token", status=400, body=body, content_type="application/json", times=None))
+    at.connect()
+    return at.cancel()
+
+
+@_shows("iat")
+def _clock_skew(at: Place) -> str:
+    return _grant_refused(
+        at,
+        "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat"
+        " and exp values in the JWT claim.",
+    )
+
+
+@_shows("Invalid JWT Signature")
+def _key_deleted(at: Place) -> str:
+    return _grant_refused(at, "Invalid JWT Signature.")
+
+
+@_shows("account not found")
+def _account_deleted(at: Place) -> str:
+    return _grant_refused(at, "Invalid grant: account not found")
+
+
+@_shows("expired or revoked")
+def _user_token_expired(at: Place) -> str:
+    user = at.server.authorized_user_info() | {"refresh_token": "1//revoked-refresh-token"}
+    at.connect(keyfile_dict=user)
+    return at.cancel()
+
+
+@_shows("impersonation")
+def _impersonation(at: Place) -> str:
+    at.emulator.deny("iam.serviceAccounts.getAccessToken")
+    at.connect(impersonation_chain="robot@my-project.iam.gserviceaccount.com")
+    return at.cancel()
+
+
+# What the API refuses
+
+
+@_shows("401 anonymous")
+def _anonymous(at: Place) -> str:
+    at.connect(keyfile_dict=None, is_anonymous=True)
+    return at.cancel()
+
+
+@_shows("API not enabled")
+def _api_not_enabled(at: Place) -> str:
+    at.connect()
+    return at.cancel("projects/other-project/operations/3DNU363IM57LNU4SDTMB6I33")
+
+
+@_shows("not registered")
+def _not_registered(at: Place) -> str:
+    message = (
+        f"Project {PROJECT} is not registered to use Earth Engine. Visit"
+        f" https://console.cloud.google.com/earth-engine/configuration?project={PROJECT} to register your project."
+    )
+    at.emulator.add_fault(Fault("cancel", status=403, message=message, times=None))
+    at.connect()
+    return at.cancel()
+
+
+@_shows("viewer")
+def _viewer(at: Place) -> str:
+    at.emulator.deny("earthengine.operations.update")
+    at.emulator.add_operation(OPERATION.rsplit("/", 1)[1])
+    at.connect()
+    return at.cancel()
+
+
+@_shows("viewer list")
+def _may_not_list(at: Place) -> str:
+    at.emulator.deny("earthengine.operations.list")
+    at.connect()
+    return at.cancel(selector={"description": "nightly-*"})
+
+
+@_shows("unspecific 403")
+def _unspecific(at: Place) -> str:
+    at.emulator.add_fault(Fault("cancel", status=403, message="The caller does not have permission", times=None))
+    at.connect()
+    return at.cancel()
+
+
+@_shows("scope")
+def _wrong_scope(at: Place) -> str:
+    at.connect(scope="https://www.googleapis.com/auth/drive")
+    return at.cancel()
+
+
+@_shows("quota project")
+def _quota_project(at: Place) -> str:
+    at.emulator.deny("serviceusage.services.use", project="paying-project")
+    at.connect(quota_project_id="paying-project")
+    return at.cancel()
+
+
+@_shows("legacy")
+def _legacy(at: Place) -> str:
+    at.connect()
+    return at.cancel("projects/earthengine-legacy/operations/3DNU363IM57LNU4SDTMB6I33")
+
+
+@_shows("project number")
+def _project_number(at: Place) -> str:
+    at.connect(project="123456789012")
+    return at.cancel("3DNU363IM57LNU4SDTMB6I33")
+
+
+@_shows("not found")
+def _not_found(at: Place) -> str:
+    at.connect()
+    return at.cancel()
+
+
+@_shows("HTML")
+def _html(at: Place) -> str:
+    at.emulator.add_fault(
+        Fault(
+            "any",
+            status=407,
+            body=b"<html><title>Proxy Authentication Required</title>",
+            content_type="text/html",
+            times=None,
+        )
+    )
+    at.connect(keyfile_dict=None, is_anonymous=True)
+    return at.cancel()
+
+
+# Names and XComs
+
+
+@_shows("task id")
+def _airflow_task_id(at: Place) -> str:
+    at.connect()
+    ti = FakeTaskInstance("cancel_")
+    ti.sibling("export")
+    return at.cancel("export", ti=ti)
+
+
+@_shows("task id wait")
+def _airflow_task_id_wait(at: Place) -> str:
+    at.connect()
+    return at.wait("export")
+
+
+@_shows("<Task")
+def _repr(at: Place) -> str:
+    at.connect()
+    return at.cancel("<Task 3DNU363IM57LNU4SDTMB6I33 EXPORT_IMAGE: nightly (READY)>")
+
+
+@_shows("[<Task")
+def _reprs(at: Place) -> str:
+    at.connect()
+    return at.cancel("[<Task 3DNU363IM57LNU4SDTMB6I33 EXPORT_IMAGE: nightly (READY)>]")
+
+
+@_shows("'None'")
+def _none(at: Place) -> str:
+    at.connect()
+    return at.cancel("None")
+
+
+@_shows("unrendered")
+def _unrendered(at: Place) -> str:
+    at.connect()
+    return at.cancel("{{ ti.xcom_pull(task_ids='export') }}")
+
+
+@_shows("sensor none")
+def _none_wait(at: Place) -> str:
+    at.connect()
+    at.wait("None")
+    return "\n".join(record.getMessage() for record in at.caplog.records)
+
+
+@_shows("unsubmitted")
+def _unsubmitted(at: Place) -> str:
+    at.connect()
+    return at.cancel({"state": "UNSUBMITTED"})
+
+
+@_shows("pushed nothing")
+def _pushed_nothing(at: Place) -> str:
+    at.connect()
+    ti = FakeTaskInstance("cancel_")
+    ti.sibling("export")
+    return at.cancel(xcom_task_ids="export", ti=ti)
+
+
+@_shows("key misspelt")
+def _key_misspelt(at: Place) -> str:
+    at.connect()
+    ti = FakeTaskInstance("cancel_")
+    ti.sibling("export").xcom_push("earthengine_operations", [OPERATION])
+    return at.cancel(xcom_task_ids="export", xcom_key="earthengine_operation", ti=ti)
+
+
+@_shows("unknown task")
+def _unknown_task(at: Place) -> str:
+    at.connect()
+    ti = FakeTaskInstance("cancel_")
+    ti.sibling("export")
+    return at.cancel(xcom_task_ids="exprot", ti=ti)
+
+
+@_shows("something else")
+def _something_else(at: Place) -> str:
+    at.connect()
+    ti = FakeTaskInstance("cancel_")
+    ti.sibling("export").xcom_push("return_value", {"rows": 12})
+    return at.cancel(xcom_task_ids="export", ti=ti)
+
+
+@_shows("not serializable")
+def _ee_task_in_xcom(at: Place) -> str:
+    import ee
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    task = ee.batch.Task("3DNU363IM57LNU4SDTMB6I33", "EXPORT_IMAGE", "READY")
+    return at.told_by(lambda: BaseXCom.serialize_value(task))
+
+
+# Command line
+
+
+@_shows("stdin is no terminal")
+def _no_terminal(at: Place) -> str:
+    at.connect()
+    return at.command("cancel", OPERATION)
