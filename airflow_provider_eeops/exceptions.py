@@ -263,7 +263,7 @@ class ApiError(EarthEngineError):
     @property
     def explanation(self) -> str:
         """What the answer does not say itself."""
-        return self.remedy
+        return "" if self.remedy in self.message else self.remedy
 
     def __str__(self) -> str:
         return f"{self.operation_name}: {self.reason}" if self.operation_name else self.reason
@@ -302,7 +302,7 @@ class PermissionDeniedError(ApiError):
     def explanation(self) -> str:
         """What is missing, unless the answer names it, and what to do."""
         told = self.permission is not None and self.permission in self.message
-        return ": ".join(filter(None, ("" if told else self.missing, self.remedy)))
+        return ": ".join(filter(None, ("" if told else self.missing, super().explanation)))
 
 
 class NotFoundError(ApiError):

@@ -89,7 +89,7 @@ def what_was_pulled(task_ids: Any, key: str | None) -> str:
     import difflib
 
     near = difflib.get_close_matches(key, (RETURN_VALUE, OPERATIONS_KEY), n=1)
-    meant = f"; did you mean {near[0]!r}?" if near and near[0] != key else ""
+    meant = f" (did you mean {near[0]!r}?)" if near and near[0] != key else ""
     return f"{tasks} pushed none as {key!r}{meant}"
 
 

@@ -195,7 +195,7 @@ def _remedy(text: str | None) -> str:
     """What to do about text that is no operation, by how people come by it."""
     text = text or ""
     if "{{" in text or "{%" in text:
-        return "It is a template that was not rendered: Airflow renders templated parameters, once."
+        return "It is a template that was not rendered: Airflow renders a parameter, and not what comes of it."
     if text.strip("[](){}'\" ,").startswith("<"):
         return "It is how Python shows an object: push the object's operation name, such as task.operation_name."
     return _REMEDY

@@ -428,7 +428,7 @@ class Transport:
         reason = " ".join(str(error.args[0]).split()) if told else _reason(error)
         missing = explain_token(f"{reason} {error.args[1:]}")
         if host := getattr(error, "host", None):
-            reason = f"no answer from {host} ({reason})"
+            reason = f"no answer from {host}: {reason}"
             missing = "it must be reachable from here, if need be through the connection's proxies"
         return CredentialsError(
             f"no token for {principal(self.credentials)}: {self._redaction.text(reason)[:_SHOWN]}"

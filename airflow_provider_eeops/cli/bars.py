@@ -15,11 +15,11 @@ class Bar:
     """A bar on stderr while inside; none if that is no terminal or the work is short.
 
     :param what: what is counted.
-    :param total: how many there are.
+    :param total: how many there are; None if that is not known before the end.
     :param is_long: whether it takes long however few they are.
     """
 
-    def __init__(self, what: str, total: int, *, is_long: bool = False) -> None:
+    def __init__(self, what: str, total: int | None, *, is_long: bool = False) -> None:
         self._what = what
         self._is_long = is_long
         self._total = total
@@ -27,7 +27,7 @@ class Bar:
         self._task: Any = None
 
     def __enter__(self) -> Self:
-        if (self._is_long or self._total > _MANY) and sys.stderr.isatty():
+        if (self._is_long or self._total is None or self._total > _MANY) and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

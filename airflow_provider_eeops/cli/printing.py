@@ -83,4 +83,6 @@ def _cell(value: Any) -> str:
 
 
 def _write(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - a command prints
+    encoding = sys.stdout.encoding or "utf-8"
+    # What the terminal's encoding does not have must not end the command.
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201 - a command prints
