@@ -23,7 +23,7 @@ def warn_of_cleanups_that_do_not_run(task: Any) -> None:
     try:
         kept = tasks_that_do_not_run(task)
     except Exception:  # it must not hide why the task failed
-        log.debug("The tasks after %s could not be looked at.", task.task_id, exc_info=True)
+        log.debug("The tasks after this one could not be looked at.", exc_info=True)
         return
     for task_id, rule in kept.items():
         remedy = (

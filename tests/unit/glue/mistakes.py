@@ -71,7 +71,7 @@ class Place:
     def executed(self, operator: BaseOperator, *, ti: FakeTaskInstance | None = None) -> str:
         """Execute a task in a DAG with the tasks of the task instance's."""
         ti = ti or FakeTaskInstance("before")
-        if not operator.has_dag():
+        if operator.get_dag() is None:
             operator.dag = ti.task.dag
         ti.task, ti.task_id = operator, operator.task_id
         return self.told_by(lambda: operator.execute(cast(Context, {"ti": ti})))
@@ -430,6 +430,14 @@ def _after_export(**pushed: Any) -> FakeTaskInstance:
     return ti
 
 
+def _ee_task(task_id: str | None, state: str) -> Any:
+    import ee.batch
+
+    return ee.batch.Task(
+        task_id, ee.batch.Task.Type.EXPORT_IMAGE, ee.batch.Task.State(state), {"description": "nightly"}
+    )
+
+
 @_shows("a task id of this DAG, and no operation: pass it as xcom_task_ids")
 def _airflow_task_id(at: Place) -> str:
     at.connect()
@@ -474,10 +482,8 @@ def _none_wait(at: Place) -> str:
 
 @_shows("an Earth Engine task that was not started")
 def _unsubmitted(at: Place) -> str:
-    import ee
-
     at.connect()
-    return at.cancel(ee.batch.Task(None, "EXPORT_IMAGE", "UNSUBMITTED", {"description": "nightly"}))
+    return at.cancel(_ee_task(None, "UNSUBMITTED"))
 
 
 @_shows("export pushed none, neither as return_value nor")
@@ -507,11 +513,9 @@ def _something_else(at: Place) -> str:
 
 @_shows("Cannot serialize object of type <class 'ee.batch.Task'>")
 def _ee_task_in_xcom(at: Place) -> str:
-    import ee
     from airflow.sdk.bases.xcom import BaseXCom
 
-    task = ee.batch.Task("3DNU363IM57LNU4SDTMB6I33", "EXPORT_IMAGE", "READY")
-    return at.told_by(lambda: BaseXCom.serialize_value(task))
+    return at.told_by(lambda: BaseXCom.serialize_value(_ee_task("3DNU363IM57LNU4SDTMB6I33", "READY")))
 
 
 # Command line

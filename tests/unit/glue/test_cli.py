@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
@@ -314,7 +314,7 @@ def test_ctrl_c_before_the_answer_changes_nothing(
     emulator.add_operation("A")
 
     class Interrupting(Terminal):
-        def readline(self, *_: Any) -> str:
+        def readline(self, *_: Any) -> Any:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("tests.unit.glue.test_cli.Terminal", Interrupting)
@@ -400,9 +400,9 @@ def test_ctrl_c_says_what_was_deleted_and_what_was_not(run: Run, emulator: Emula
         (["list", "--limit", "0"], "--limit is 0"),
         (["list", "--limit", "-1"], "--limit is -1"),
         (["list", "--older-than", "-1"], "--older-than is '-1'"),
-        (["list", "--min-eecu-seconds", "-1"], "--min-eecu-seconds is -1"),
+        (["list", "--min-eecu-seconds", "-1"], "--min-eecu-seconds is '-1'"),
         (["list", "--min-eecu-seconds", "many"], "--min-eecu-seconds is 'many'"),
-        (["list", "--min-eecu-seconds", "nan"], "--min-eecu-seconds is nan"),
+        (["list", "--min-eecu-seconds", "nan"], "--min-eecu-seconds is 'nan'"),
         (["list", "--created-after", "soon"], "--created-after is 'soon'"),
         (
             ["list", "--created-before", "2026-01-01T00:00Z", "--created-after", "2026-02-01T00:00Z"],
@@ -576,10 +576,10 @@ def test_what_the_encoding_does_not_have_is_escaped(
     run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator.add_operation("A", description="f\u00fcr \U0001f30d")
-    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", out)
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
     assert run("list", "-o", "plain").code == 0
-    assert b"f\\xfcr \\U0001f30d" in cast(io.BytesIO, out.buffer).getvalue()
+    assert b"f\\xfcr \\U0001f30d" in shown.getvalue()
 
 
 @pytest.mark.usefixtures("connection")

@@ -75,7 +75,7 @@ def test_the_page_shows_what_is_on_the_screen(words: str, place: Place) -> None:
     assert words in told
     assert words in _plain(entry.seen), "the heading is not in the message"
     rest = told
-    for piece in _plain(entry.seen).split(" ..."):
+    for piece in filter(None, _plain(entry.seen).split(" ...")):
         before, found, rest = rest.partition(piece)
         assert found, f"{piece!r} is not in {before!r}"
 
