@@ -101,7 +101,7 @@ def _command(run: _Command) -> Callable[[argparse.Namespace], None]:
 
 def _let_go() -> None:
     """Have what nobody reads go nowhere: Python would complain when it flushes at its end."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except OSError:

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -570,6 +571,14 @@ def test_a_full_disk_is_an_error_and_no_traceback(emulator: Emulator) -> None:
     assert ran.returncode == 1
     assert "error: the output could not be written: No space left on device" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.usefixtures("connection")
+def test_closed_streams_are_no_error(emulator: Emulator) -> None:
+    emulator.add_operation("A")
+    command = shlex.join(_python("list", "-o", "json"))
+    ran = subprocess.run(["/bin/sh", "-c", f"{command} <&- 2>&-"], stdout=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, [row["name"] for row in json.loads(ran.stdout)]) == (0, [A])
 
 
 def test_what_the_encoding_does_not_have_is_escaped(
