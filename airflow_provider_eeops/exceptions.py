@@ -219,6 +219,7 @@ class ApiError(EarthEngineError):
     :param operation_name: the operation asked for, if one was.
     :param details: Google's ``error.details``.
     :param retry_after: seconds the server asked to wait, if it did.
+    :param remedy: what to do about it, in words, if it is known.
     """
 
     def __init__(
@@ -230,6 +231,7 @@ class ApiError(EarthEngineError):
         operation_name: str | None = None,
         details: Sequence[Any] = (),
         retry_after: float | None = None,
+        remedy: str = "",
     ) -> None:
         super().__init__(message)
         #: Google's message.
@@ -244,6 +246,8 @@ class ApiError(EarthEngineError):
         self.details = list(details)
         #: Seconds the server asked to wait.
         self.retry_after = retry_after
+        #: What to do about it, in words.
+        self.remedy = remedy
 
     @property
     def code(self) -> int:
@@ -252,8 +256,14 @@ class ApiError(EarthEngineError):
 
     @property
     def reason(self) -> str:
-        """What was answered, without the operation's name."""
-        return f"HTTP {self.http_status} {self.status}: {self.message}"
+        """What was answered, and what to do, without the operation's name."""
+        told = self.explanation
+        return f"HTTP {self.http_status} {self.status}: {self.message}" + (f" ({told})" if told else "")
+
+    @property
+    def explanation(self) -> str:
+        """What the answer does not say itself."""
+        return "" if self.remedy in self.message else self.remedy
 
     def __str__(self) -> str:
         return f"{self.operation_name}: {self.reason}" if self.operation_name else self.reason
@@ -289,10 +299,10 @@ class PermissionDeniedError(ApiError):
         self.permission = permission
 
     @property
-    def reason(self) -> str:
-        """What was answered, and what is missing unless the answer names it."""
+    def explanation(self) -> str:
+        """What is missing, unless the answer names it, and what to do."""
         told = self.permission is not None and self.permission in self.message
-        return super().reason if told or not self.missing else f"{super().reason} ({self.missing})"
+        return ": ".join(filter(None, ("" if told else self.missing, super().explanation)))
 
 
 class NotFoundError(ApiError):

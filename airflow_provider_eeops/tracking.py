@@ -18,6 +18,7 @@ from airflow_provider_eeops.api.logfields import log_fields, report_fields
 from airflow_provider_eeops.api.models import Report, counted, listing
 from airflow_provider_eeops.api.names import is_ee_task
 from airflow_provider_eeops.api.policies import SETTLED
+from airflow_provider_eeops.cleanups import warn_of_cleanups_that_do_not_run
 from airflow_provider_eeops.exceptions import InvalidInputError, TaskKilledError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.killing import KillCanceller, Sending, wait_until_sent
@@ -359,6 +360,7 @@ def track_operations(
                     tracker.cancel(because=f"{type(error).__name__} left the block.")
                 except Exception:  # it must not hide why the task died
                     log.exception("Cancellation of %s could not be requested.", ", ".join(tracker.names))
+            warn_of_cleanups_that_do_not_run(record.ti.task)
             raise
 
 

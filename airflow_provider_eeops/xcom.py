@@ -8,7 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_eeops._compat import get_task_states
-from airflow_provider_eeops.api.names import ParsedNames
+from airflow_provider_eeops.api.models import Outcome
+from airflow_provider_eeops.api.names import ParsedNames, operation_id
 from airflow_provider_eeops.exceptions import InvalidOperationNameError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
@@ -16,7 +17,7 @@ from airflow_provider_eeops.instances import Instance, Run
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_eeops.api.models import Report
+    from airflow_provider_eeops.api.models import OperationResult, Report
 
 __all__ = [
     "OPERATIONS_KEY",
@@ -29,8 +30,10 @@ __all__ = [
     "push_owned",
     "push_report",
     "source_task_ids",
+    "task_ids_among",
     "task_states",
     "unknown_task",
+    "what_was_pulled",
 ]
 
 OPERATIONS_KEY = "earthengine_operations"
@@ -59,6 +62,35 @@ def source_task_ids(operations: Any) -> list[str]:
     from airflow.providers.common.compat.sdk import XComArg
 
     return sorted({operator.task_id for operator, _ in XComArg.iter_xcom_references(operations)})
+
+
+def task_ids_among(results: Iterable[OperationResult], task: Any) -> list[str]:
+    """Task ids that were given for operations: the server knows no such operation, and the DAG has such a task.
+
+    :param results: what became of the operations.
+    :param task: a task of the DAG.
+    """
+    known = task.dag.task_dict if task.has_dag() else {}
+    ids = (operation_id(result.name) for result in results if result.outcome is Outcome.NOT_FOUND)
+    return [id_ for id_ in ids if id_ in known]
+
+
+def what_was_pulled(task_ids: Any, key: str | None) -> str:
+    """Say what :func:`pull_from_tasks` looked for and did not find.
+
+    :param task_ids: the upstream tasks.
+    :param key: XCom key; None for both.
+    """
+    tasks = task_ids if isinstance(task_ids, str) else ", ".join(map(str, task_ids))
+    if not tasks:
+        return "xcom_task_ids is empty, or its template rendered to nothing"
+    if key is None:
+        return f"{tasks} pushed none, neither as {RETURN_VALUE} nor, by track_operations, as {OPERATIONS_KEY}"
+    import difflib
+
+    near = difflib.get_close_matches(key, (RETURN_VALUE, OPERATIONS_KEY), n=1)
+    meant = f" (did you mean {near[0]!r}?)" if near and near[0] != key else ""
+    return f"{tasks} pushed none as {key!r}{meant}"
 
 
 def push_owned(context: Context, names: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ def cancel_operations(
         accepts the request for operations that have finished too. Without it those are "cancel requested".
     :param on_result: told the result of each request as it comes.
     :param until: seconds of the clock's ``monotonic()`` at which it ends; what is not done then is an error.
-    :param stopped: asked before each request; once it says yes, what is not asked yet is not asked, and an error.
+    :param stopped: asked before each request; once it says yes, what is not asked yet is not, and is "not requested".
     :param log: where to say how far it is.
     """
     names = list(dict.fromkeys(names))
@@ -111,7 +111,7 @@ def _cancel_each(
 
     def cancel(name: str) -> OperationResult:
         if stopped():
-            raise EarthEngineError("not asked: interrupted")
+            return OperationResult(name, Outcome.NOT_REQUESTED, error_message="not asked: interrupted")
         # Without a look afterwards there is no time for a second request but the one that replaces a guess.
         result = _cancel(client, name, unclear=_UNCLEAR if look_after else (FailedPreconditionError,))
         requested_at[name] = client.clock.time()

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, NoReturn, Protocol, Self
 
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
-from airflow_provider_eeops.api.denials import Call, explain
+from airflow_provider_eeops.api.denials import Call, explain, remedy_for
 from airflow_provider_eeops.api.logfields import log_fields
 from airflow_provider_eeops.api.models import Operation, counted
 from airflow_provider_eeops.api.names import (
@@ -25,7 +25,12 @@ from airflow_provider_eeops.api.observing import CANCELS_REQUESTED, POLLS, UNOBS
 from airflow_provider_eeops.api.pace import Pace, shared_pace
 from airflow_provider_eeops.api.retrying import Budget
 from airflow_provider_eeops.api.settings import Settings
-from airflow_provider_eeops.exceptions import PermissionDeniedError, UnexpectedAnswerError
+from airflow_provider_eeops.exceptions import (
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnexpectedAnswerError,
+)
 
 __all__ = ["PAGE_SIZE", "EarthEngineOperationsClient", "connect"]
 
@@ -227,7 +232,11 @@ class EarthEngineOperationsClient:
         try:
             return self._transport.request(_METHODS[call], path, budget=self._budget, **request)
         except PermissionDeniedError as error:
-            error.missing, error.permission = explain(call, error.message, error.details)
+            error.missing, error.permission, error.remedy = explain(call, error.message, error.details)
+            error.remedy = remedy_for(error.operation_name, ()) or error.remedy
+            raise
+        except (NotFoundError, UnauthenticatedError) as error:
+            error.remedy = remedy_for(error.operation_name, error.details)
             raise
 
 

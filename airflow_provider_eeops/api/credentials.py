@@ -124,7 +124,7 @@ def _read(path: str, name: str) -> Mapping[str, Any]:
             " triggerers, DAG processors"
         )
     except (ValueError, RecursionError):
-        wrong = "is not JSON"
+        wrong = "is not JSON: it must be the file as Google Cloud makes it, not a .p12 or .pem"
     else:
         if isinstance(info, ConcealedMapping):
             return info
@@ -159,7 +159,7 @@ def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identi
             case _:
                 shown = repr(kind and str(kind))
                 shown = shown if len(shown) <= _LONGEST_KIND else f"of {len(shown)} characters"
-                wrong = (
+                wrong = (kind is None and _taken_for_a_key(info)) or (
                     f"has the type {shown}: it must be 'service_account', 'authorized_user',"
                     " 'external_account' or 'external_account_authorized_user'"
                 )
@@ -169,6 +169,18 @@ def _from_info(info: Mapping[str, Any], settings: Settings, name: str) -> Identi
     if wrong:  # raised here, as an error above may hold the key
         raise InvalidSettingsError(f"connection extra {name} {wrong}")
     return Identity(credentials, data.get("project_id") or data.get("quota_project_id"))
+
+
+def _taken_for_a_key(info: Mapping[str, Any]) -> str | None:
+    """Say what a file is that people take for a key."""
+    if "installed" in info or "web" in info:
+        return "is an OAuth client's, which identifies a program and nobody: give the key of a service account"
+    if "refresh_token" in info:
+        return (
+            "is what 'earthengine authenticate' writes, which has no type: give the key of a service account, or leave"
+            " it out and run 'gcloud auth application-default login' where Airflow runs"
+        )
+    return None
 
 
 def _check_addresses(info: Mapping[str, Any], settings: Settings, name: str) -> None:

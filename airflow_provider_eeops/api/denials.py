@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["PERMISSIONS", "SCOPES", "Call", "Denial", "explain", "explain_token"]
+__all__ = ["PERMISSIONS", "SCOPES", "Call", "Denial", "explain", "explain_token", "remedy_for"]
 
 Call = Literal["cancel", "delete", "get", "list", "wait"]
 
@@ -26,8 +26,18 @@ PERMISSIONS: Mapping[Call, str] = {
 SCOPES = ("https://www.googleapis.com/auth/earthengine", "https://www.googleapis.com/auth/cloud-platform")
 """Either will do for every call."""
 
+_ROLES: Mapping[str, str] = {
+    "earthengine.operations.delete": "roles/earthengine.writer",
+    "earthengine.operations.get": "roles/earthengine.viewer",
+    "earthengine.operations.list": "roles/earthengine.viewer",
+    "earthengine.operations.update": "roles/earthengine.writer",
+}
+"""The least of Earth Engine's own roles that has it."""
+
 _IMPERSONATE = "iam.serviceAccounts.getAccessToken"
 _USE = "serviceusage.services.use"
+_CONSUMER_ROLE = "roles/serviceusage.serviceUsageConsumer"
+_LEGACY = "projects/earthengine-legacy/"
 _NONE_MISSING = "no permission is missing"
 
 # What an answer may put into our words: nothing but a name.
@@ -41,10 +51,12 @@ class Denial(NamedTuple):
     :param missing: in words, to end a sentence.
     :param permission: the permission that is missing; where the answer names none, the one that the call needs; None
         if something else is missing.
+    :param remedy: what to do, in words; nothing if that depends on which of several is missing.
     """
 
     missing: str
     permission: str | None
+    remedy: str = ""
 
 
 class _Said(NamedTuple):
@@ -62,16 +74,23 @@ class _Said(NamedTuple):
 def _lacks(said: _Said) -> Denial:
     if said.permission is None:
         return _not_said(said)
-    return Denial(f"the principal lacks {said.permission}", said.permission)
+    such_as = f", such as {_ROLES[said.permission]}" if said.permission in _ROLES else ""
+    return Denial(f"the principal lacks {said.permission}", said.permission, f"grant it a role that has it{such_as}")
 
 
 def _may_not_use(said: _Said) -> Denial:
-    return Denial(f"the principal lacks {_USE} on {said.of_project}, whose quota the request would use", _USE)
+    return Denial(
+        f"the principal lacks {_USE} on {said.of_project}, whose quota the request would use",
+        _USE,
+        f"grant it {_CONSUMER_ROLE} there, or name another project in the connection's quota_project_id",
+    )
 
 
 def _no_such_consumer(said: _Said) -> Denial:
     return Denial(
-        f"{said.of_project}, whose quota the request would use, is not there, or the principal lacks {_USE} on it", _USE
+        f"{said.of_project}, whose quota the request would use, is not there, or the principal lacks {_USE} on it",
+        _USE,
+        f"correct the connection's quota_project_id, or grant it {_CONSUMER_ROLE} there",
     )
 
 
@@ -80,23 +99,39 @@ def _suspended(said: _Said) -> Denial:
 
 
 def _api_disabled(said: _Said) -> Denial:
-    return Denial(f"the Earth Engine API is not enabled in {said.of_project}; {_NONE_MISSING}", None)
+    return Denial(
+        f"the Earth Engine API is not enabled in {said.of_project}; {_NONE_MISSING}",
+        None,
+        "enable it there, or name the project that was meant",
+    )
 
 
 def _no_billing(said: _Said) -> Denial:
-    return Denial(f"billing is not enabled in {said.of_project}; {_NONE_MISSING}", None)
+    return Denial(f"billing is not enabled in {said.of_project}; {_NONE_MISSING}", None, "enable it there")
 
 
 def _not_registered(_: _Said) -> Denial:
-    return Denial(f"the project is not registered for Earth Engine; {_NONE_MISSING}", None)
+    return Denial(
+        f"the project is not registered for Earth Engine; {_NONE_MISSING}",
+        None,
+        "register it, or name the project that was meant",
+    )
 
 
 def _no_scope(_: _Said) -> Denial:
-    return Denial(f"the token has neither scope that serves, {' or '.join(SCOPES)}; {_NONE_MISSING}", None)
+    return Denial(
+        f"the token has neither scope that serves, {' or '.join(SCOPES)}; {_NONE_MISSING}",
+        None,
+        "name one in the connection's scope, or leave scope out",
+    )
 
 
 def _perimeter(_: _Said) -> Denial:
-    return Denial(f"VPC Service Controls forbid it; {_NONE_MISSING}", None)
+    return Denial(
+        f"VPC Service Controls forbid it; {_NONE_MISSING}",
+        None,
+        "have the perimeter admit this principal and the network it comes from",
+    )
 
 
 def _not_said(said: _Said) -> Denial:
@@ -160,8 +195,36 @@ def explain_token(answer: str) -> str | None:
     :param answer: what the server of the token answered.
     """
     if _IMPERSONATE in answer:
-        return f"whoever impersonates it lacks {_IMPERSONATE} on it (roles/iam.serviceAccountTokenCreator)"
-    return None
+        return f"whoever impersonates it lacks {_IMPERSONATE} on it: grant roles/iam.serviceAccountTokenCreator on it"
+    return next((words for part, words in _BY_GRANT if part in answer), None)
+
+
+# What Google's token server says of a grant that it refuses.
+_BY_GRANT: Sequence[tuple[str, str]] = (
+    ("Check your iat and exp", "the clock of this machine is wrong: set it, by NTP"),
+    ("Invalid JWT Signature", "the key was deleted or is another account's: download a new one"),
+    ("account not found", "the service account was deleted: use the key of another"),
+    ("expired or revoked", "log in again, or use a service account's key"),
+)
+
+
+def remedy_for(operation_name: str | None, details: Sequence[Any]) -> str:
+    """Say what to do about an answer that is not about a permission: 401 or 404; nothing if it depends.
+
+    :param operation_name: the operation asked for, if one was.
+    :param details: Google's ``error.details``.
+    """
+    if any(reason == "CREDENTIALS_MISSING" for reason, _ in _error_infos(details)):
+        return (
+            "none were sent, as the connection is_anonymous: start the emulator with --allow-anonymous, or give the"
+            " connection a key"
+        )
+    if operation_name is not None and operation_name.startswith(_LEGACY):
+        return (
+            "this is where Earth Engine's client starts operations if it was given no project: start them after"
+            " ee.Initialize(project=...), and name them in that project"
+        )
+    return ""
 
 
 def _error_infos(details: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

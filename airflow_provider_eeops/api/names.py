@@ -104,7 +104,7 @@ def check_operation_name(name: str) -> str:
     """
     text = _text(name)
     if text is None or len(text) > _MAX_LENGTH or not _OPERATION_NAME.fullmatch(text):
-        raise InvalidOperationNameError(f"{_show(name)} is not an operation name. {_REMEDY}", value=_show(name))
+        raise InvalidOperationNameError(f"{_show(name)} is not an operation name. {_remedy(text)}", value=_show(name))
     return text
 
 
@@ -131,9 +131,10 @@ def check_project_allowed(project_id: str, allowed_projects: Collection[str], va
     :raises ProjectNotAllowedError: it is not.
     """
     if allowed_projects and project_id not in allowed_projects:
+        number = "; a project's number is another name than its id: list it too" if project_id.isdecimal() else ""
         raise ProjectNotAllowedError(
             f"{value} is not in one of the connection's allowed_projects ({', '.join(sorted(allowed_projects))}):"
-            " nothing was sent",
+            f" nothing was sent{number}",
             value=value,
         )
 
@@ -194,6 +195,16 @@ def _show(value: Any) -> str:
         return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
     except Exception:  # noqa: BLE001 - a class may hold anything as its module
         return "a value of a type that cannot be named"
+
+
+def _remedy(text: str | None) -> str:
+    """What to do about text that is no operation, by how people come by it."""
+    text = text or ""
+    if "{{" in text or "{%" in text:
+        return "It is a template that was not rendered: Airflow renders a parameter, and not what comes of it."
+    if text.strip("[](){}'\" ,").startswith("<"):
+        return "It is how Python shows an object: push the object's operation name, such as task.operation_name."
+    return _REMEDY
 
 
 class _Overrun(Exception):  # noqa: N818 - ends the parsing, is no error
@@ -371,7 +382,7 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise InvalidOperationNameError(
-            f"{_show(text)} is neither JSON nor a Python literal that holds operations. {_REMEDY}",
+            f"{_show(text)} is neither JSON nor a Python literal that holds operations. {_remedy(text)}",
             value=_show(text),
         ) from None
 

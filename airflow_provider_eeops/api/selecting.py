@@ -370,7 +370,7 @@ def _types(name: str, value: Any) -> tuple[str, ...]:
     types = _words(name, value, such_as="EXPORT_IMAGE")
     for each in types:
         if not _TYPE.fullmatch(each):
-            raise InvalidInputError(f"{name} names {_shown(each)}: types are upper case, such as EXPORT_IMAGE")
+            raise InvalidInputError(f"{name} names {_shown(each)}: upper case is needed, such as EXPORT_IMAGE")
     return types
 
 

@@ -239,7 +239,8 @@ def reason(error: BaseException) -> str:
         seen.append(inner)
     text = getattr(seen[-1], "strerror", None)
     name = type(seen[-1]).__name__
-    return f"{name}: {text}" if text else name
+    at = "at the proxy: " if any(isinstance(each, requests.exceptions.ProxyError) for each in seen) else ""
+    return f"{at}{name}: {text}" if text else f"{at}{name}"
 
 
 def shown(content: bytes) -> str:

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import google.auth.credentials
 import google.auth.exceptions
@@ -43,6 +43,9 @@ _NO_TOKEN_AT_ALL = (ValueError, TypeError, LookupError, AttributeError)
 # No TransportErrors: some of google-auth's credentials would catch these, sleep, and ask again by themselves.
 class _NoTokenServerError(google.auth.exceptions.GoogleAuthError):
     """The token server could not be reached."""
+
+    host: str | None = None
+    """Which one."""
 
 
 class _TokenServerBusyError(google.auth.exceptions.GoogleAuthError):
@@ -212,7 +215,9 @@ class Tokens:
             with self._session.request(method, url, data=body, headers=dict(headers or {}), **more) as response:
                 content = b"".join(sessions.read(response, sessions.LARGEST_ERROR, until, self._clock))
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise _NoTokenServerError(error) from error  # type: ignore[no-untyped-call]
+            unreached = _NoTokenServerError(error)  # type: ignore[no-untyped-call]
+            unreached.host = urlsplit(url).hostname
+            raise unreached from error
         if response.status_code != requests.codes.ok:
             content = self._redaction.content(content)
         if response.status_code in _BUSY or (response.status_code != requests.codes.ok and _BUSY_WORDS.search(content)):
@@ -232,7 +237,10 @@ class Tokens:
         told = error.args and not broken
         reason = " ".join(str(error.args[0]).split()) if told else sessions.reason(error)
         reason = _SAID_BY_A_PROGRAM.sub("", reason)
-        missing = explain_token(str(error.args[1:]))
+        missing = explain_token(f"{reason} {error.args[1:]}")
+        if host := getattr(error, "host", None):
+            reason = f"no answer from {host}: {reason}"
+            missing = "it must be reachable from here, if need be through the connection's proxies"
         return CredentialsError(
             f"no token for {principal(self.credentials)}: {self._redaction.text(reason)[: sessions.SHOWN]}"
             + (f" ({missing})" if missing else ""),

@@ -10,16 +10,19 @@ __all__ = ["Bar"]
 _MANY = 20
 """Operations that take long enough to look on."""
 
+_LEAST_WIDTH = 60
+"""Characters that all of a bar needs."""
+
 
 class Bar:
     """A bar on stderr while inside; none if that is no terminal or the work is short.
 
     :param what: what is counted.
-    :param total: how many there are.
+    :param total: how many there are; None if that is not known before the end.
     :param is_long: whether it takes long however few they are.
     """
 
-    def __init__(self, what: str, total: int, *, is_long: bool = False) -> None:
+    def __init__(self, what: str, total: int | None, *, is_long: bool = False) -> None:
         self._what = what
         self._is_long = is_long
         self._total = total
@@ -27,18 +30,31 @@ class Bar:
         self._task: Any = None
 
     def __enter__(self) -> Self:
-        if (self._is_long or self._total > _MANY) and sys.stderr.isatty():
+        if (
+            (self._is_long or self._total is None or self._total > _MANY)
+            and sys.stderr is not None
+            and sys.stderr.isatty()
+        ):
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                ProgressColumn,
+                TextColumn,
+                TimeElapsedColumn,
+            )
 
-            self._progress = Progress(
+            console = Console(stderr=True)
+            columns: tuple[ProgressColumn, ...] = (
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
             )
+            if console.width < _LEAST_WIDTH:  # all of them would be cut, the count too
+                columns = (MofNCompleteColumn(),)
+            self._progress = Progress(*columns, console=console, transient=True)
             self._task = self._progress.add_task(self._what, total=self._total)
             self._progress.start()
         return self

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import wraps
@@ -28,7 +29,14 @@ from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_count, require_positive
 from airflow_provider_eeops.cli.bars import Bar
 from airflow_provider_eeops.cli.printing import Row, print_fields, print_rows, say
-from airflow_provider_eeops.cli.reading import confirmed, given_operations, selection_flags, span
+from airflow_provider_eeops.cli.reading import (
+    check_can_confirm,
+    confirmed,
+    flags_named,
+    given_operations,
+    selection_flags,
+    span,
+)
 from airflow_provider_eeops.exceptions import EarthEngineError, InvalidInputError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 
@@ -37,7 +45,13 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel", "delete", "describe", "list_operations", "wait_for"]
 
-_OK, _SOME_NOT, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+_OK, _SOME_NOT, _USAGE = 0, 1, 2
+_INTERRUPTED = 128 + signal.SIGINT
+_CLOSED_PIPE = 128 + signal.SIGPIPE
+"""As a shell has it of a program that the signal ends."""
+
+_DEFAULT_POLL_INTERVAL = 10.0
+_NO_ANSWER = "no answer was waited for: interrupted"
 
 _FIRST_FEW = 10
 
@@ -51,7 +65,13 @@ def _command(run: _Command) -> Callable[[argparse.Namespace], None]:
     def with_hook(args: argparse.Namespace) -> None:
         # As Airflow's own commands have it: the database of connections is read, not a supervisor asked.
         os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-        with EarthEngineOperationsHook(args.conn_id, project_id=args.project) as hook:
+        for flag, value in (("--conn-id", args.conn_id), ("--project", args.project)):
+            if value == "":  # a shell's unset variable: another connection or project was meant than the default
+                raise InvalidInputError(f"{flag} is empty: give it a value, or leave it out")
+        with (
+            _own_warnings_shown(verbose=args.verbose),
+            EarthEngineOperationsHook(args.conn_id, project_id=args.project) as hook,
+        ):
             sys.exit(run(args, hook))
 
     @wraps(run)
@@ -65,22 +85,61 @@ def _command(run: _Command) -> Callable[[argparse.Namespace], None]:
             say(f"error: {error}")
             sys.exit(_SOME_NOT)
         except KeyboardInterrupt:
-            say("Interrupted.")
+            say("Interrupted: nothing was changed.")
             sys.exit(_INTERRUPTED)
         except BrokenPipeError:
-            # Who reads has gone; Python would say so again when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _let_go()
+            sys.exit(_CLOSED_PIPE)
+        except OSError as error:  # of requests there is none: they meet errors of ours
+            _let_go()
+            with suppress(OSError):
+                say(f"error: the output could not be written: {error.strerror}")
             sys.exit(_SOME_NOT)
 
     return command
+
+
+def _let_go() -> None:
+    """Have what nobody reads go nowhere: Python would complain when it flushes at its end."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _own_warnings_shown(*, verbose: bool) -> Iterator[None]:
+    """Show what this package warns of, such as what a listing passed over; other logs only if asked for."""
+    if verbose:
+        yield
+        return
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, [_OwnWarnings(logging.WARNING)]
+    logging.disable(logging.INFO)  # until now all are disabled
+    try:
+        yield
+    finally:
+        logging.disable(logging.CRITICAL)
+        root.handlers = before
+
+
+class _OwnWarnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("airflow_provider_eeops."):
+            with suppress(OSError):
+                say(f"warning: {record.getMessage()}")
 
 
 @_command
 def list_operations(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
     """List the operations of a project."""
     limit = None if args.limit is None else require_count("--limit", args.limit)
-    criteria = criteria_for_listing(selection_flags(args))
-    selection = select(hook.list_operations(), criteria, now=hook.get_conn().clock.time())
+    with flags_named():
+        criteria = criteria_for_listing(selection_flags(args))
+    with Bar("operations looked at", None) as bar:
+        selection = select(_counting(hook.list_operations(), bar), criteria, now=hook.get_conn().clock.time())
     found = sorted(selection, key=_created, reverse=True)[:limit]
     if args.output in {"json", "yaml"}:
         print_rows([_fields(operation) for operation in found], args.output)
@@ -104,13 +163,8 @@ def describe(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
 @_command
 def cancel(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
     """Request cancellation of operations, and wait if asked to."""
-    if not args.wait and args.timeout is not None:
-        raise InvalidInputError("--timeout means nothing without --wait")
-    if args.dry_run and args.wait:
-        raise InvalidInputError("--dry-run asks nothing to cancel, so there is nothing to --wait for: remove one")
-    most = None if args.max_operations is None else require_count("--max-operations", args.max_operations)
-    timeout, poll_interval = _waiting(args)
-    parsed, by_selection = _chosen(args, hook)
+    timeout, poll_interval, most = _cancel_flags(args)
+    parsed, by_selection = _chosen(args, hook, yes=args.yes or args.dry_run)
     if most is None and by_selection:
         most = DEFAULT_MAX_OPERATIONS
     if most is not None and len(parsed.names) > most:
@@ -133,6 +187,8 @@ def cancel(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
             _wait(hook, watch, poll_interval, interrupted)
             report = report.updated(watch.report().results)
     failed = failed_to_cancel(report, if_finished="ignore", if_not_found="ignore" if by_selection else "fail")
+    if interrupted.is_set():
+        _say_what_is_left(report)
     code = _reported(report, args, failed=bool(failed))
     return _INTERRUPTED if interrupted.is_set() else code
 
@@ -141,8 +197,9 @@ def cancel(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
 def wait_for(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
     """Wait until operations are confirmed."""
     timeout, poll_interval = _waiting(args)
-    accepted = parse_states(args.accept)
-    parsed, _by_selection = _chosen(args, hook)
+    with flags_named():
+        accepted = parse_states(args.accept)
+    parsed, _by_selection = _chosen(args, hook, yes=True)
     names = tuple(parsed.require_valid())
     if not names:
         say("No operation to wait for.")
@@ -159,8 +216,10 @@ def wait_for(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
 @_command
 def delete(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
     """Delete the records of operations that have ended."""
-    client = hook.get_conn()
+    if args.operations:
+        check_can_confirm(yes=args.yes)
     names = _named(args, hook).require_valid()
+    client = hook.get_conn()
     seen = observe(client, names)
     ended = [name for name in names if name in seen.operations and seen.operations[name].confirmed]
     problems = {name: str(OperationResult.from_error(name, error)) for name, error in seen.errors.items()}
@@ -169,15 +228,22 @@ def delete(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
             problems[name] = f"{name}: {operation.state}, not deleted: cancel it, or let it end, first"
     if ended and not confirmed(_question("Delete the records of", ended), yes=args.yes):
         return _USAGE
-    deleted = []
-    for name, met in in_parallel(ended, client.delete_operation, max_concurrency=8):
-        if isinstance(met, EarthEngineError):
-            problems[name] = f"{name}: not deleted: {met.reason}"
-        else:
-            deleted.append(name)
+    left = dict.fromkeys(ended)
+    with _interruptible() as interrupted, Bar("deleted", len(ended)) as bar, suppress(KeyboardInterrupt):
+        for name, met in in_parallel(ended, _unless(interrupted, client.delete_operation), max_concurrency=8):
+            bar.advance()
+            if isinstance(met, _NotAskedError):
+                continue
+            del left[name]
+            if isinstance(met, EarthEngineError):
+                problems[name] = f"{name}: not deleted: {met.reason}"
+    deleted = [name for name in ended if name not in left and name not in problems]
     say(f"{counted(len(deleted))} deleted.")
     for problem in problems.values():
         say(problem)
+    if interrupted.is_set():
+        _say_names("not deleted, or without an answer", list(left))
+        return _INTERRUPTED
     return _SOME_NOT if problems else _OK
 
 
@@ -191,18 +257,24 @@ def _named(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> ParsedN
     return hook.parse(given)
 
 
-def _chosen(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> tuple[ParsedNames, bool]:
-    """Return the operations that were named or selected, and whether they were selected."""
-    flags = selection_flags(args)
+def _chosen(args: argparse.Namespace, hook: EarthEngineOperationsHook, *, yes: bool) -> tuple[ParsedNames, bool]:
+    """Return the operations that were named or selected, and whether they were selected.
+
+    :param yes: whether a yes was given, or none is needed.
+    """
+    with flags_named():
+        flags = selection_flags(args)
+        selector = OperationSelector(**flags) if flags else None
     if args.operations and flags:
         raise InvalidInputError("operations are named and selected by flags: do one of both")
     if not args.operations and not flags:
         raise InvalidInputError(
             "no operation was given: name one or more, '-' to read them from stdin, or select them by flags"
         )
-    if not flags:
+    check_can_confirm(yes=yes)
+    if selector is None:
         return _named(args, hook), False
-    selection = hook.select_operations(OperationSelector(**flags))
+    selection = hook.select_operations(selector)
     say(f"{selection}{f'{os.linesep}{selection.lines()}' if selection else ''}")
     return hook.parse(list(selection), accept_ids=False), True
 
@@ -225,15 +297,66 @@ def _request_cancellation(hook: EarthEngineOperationsHook, parsed: ParsedNames, 
 
 def _as_far_as(parsed: ParsedNames, answered: Mapping[str, OperationResult]) -> Report:
     """Report of what was left at once: a request without an answer may have been sent all the same."""
-    unseen = "no answer was waited for: interrupted"
     return Report(
-        tuple(answered.get(name) or OperationResult(name, Outcome.ERROR, error_message=unseen) for name in parsed.names)
+        tuple(
+            answered.get(name) or OperationResult(name, Outcome.ERROR, error_message=_NO_ANSWER)
+            for name in parsed.names
+        )
         + tuple(invalid_results(parsed.invalid))
     )
 
 
+def _say_what_is_left(report: Report) -> None:
+    """Name what to ask for again, a name a line, as ``cancel -`` reads them."""
+    left = [
+        result.name
+        for result in report.results
+        if result.outcome is Outcome.NOT_REQUESTED or result.error_message == _NO_ANSWER
+    ]
+    _say_names("not asked to cancel, or without an answer", left)
+
+
+def _say_names(what: str, names: Sequence[str]) -> None:
+    if names:
+        lines = "\n".join(names)
+        say(f"{counted(len(names))} {what}:\n{lines}")
+
+
+def _counting(operations: Iterable[Operation], bar: Bar) -> Iterator[Operation]:
+    for operation in operations:
+        bar.advance()
+        yield operation
+
+
+class _NotAskedError(EarthEngineError):
+    """Ctrl-C came before the request."""
+
+
+def _unless(interrupted: threading.Event, call: Callable[[str], None]) -> Callable[[str], None]:
+    """Have a call make no request once the command is interrupted."""
+
+    def call_(name: str) -> None:
+        if interrupted.is_set():
+            raise _NotAskedError("not asked: interrupted")
+        call(name)
+
+    return call_
+
+
+def _cancel_flags(args: argparse.Namespace) -> tuple[float | None, float, int | None]:
+    """Check what can be before any request; return the timeout, the poll interval, the most operations."""
+    for flag, value in (("--timeout", args.timeout), ("--poll-interval", args.poll_interval)):
+        if value is not None and not args.wait:
+            raise InvalidInputError(f"{flag} means nothing without --wait")
+    if args.dry_run and args.wait:
+        raise InvalidInputError("--dry-run asks nothing to cancel, so there is nothing to --wait for: remove one")
+    most = None if args.max_operations is None else require_count("--max-operations", args.max_operations)
+    return (*_waiting(args), most)
+
+
 def _waiting(args: argparse.Namespace) -> tuple[float | None, float]:
-    return span("--timeout", args.timeout), require_positive("--poll-interval", args.poll_interval)
+    poll_interval = _DEFAULT_POLL_INTERVAL if args.poll_interval is None else args.poll_interval
+    return span("--timeout", args.timeout), require_positive("--poll-interval", poll_interval)
 
 
 def _wait(
@@ -249,7 +372,7 @@ def _wait(
                 on_poll=lambda _changed: bar.reach(len(watch.names) - len(watch.pending)),
                 sleep=lambda seconds: _sleep(seconds, interrupted),
             )
-        except _InterruptedError:
+        except (_InterruptedError, KeyboardInterrupt):
             return None
 
 
@@ -271,7 +394,8 @@ def _interruptible() -> Iterator[threading.Event]:
         if interrupted.is_set():
             raise KeyboardInterrupt
         interrupted.set()
-        say("Interrupted: ending what is under way. Ctrl-C again to leave at once.")
+        with suppress(OSError):
+            say("Interrupted: ending what is under way. Ctrl-C again to leave at once.")
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

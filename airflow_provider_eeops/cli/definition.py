@@ -18,6 +18,7 @@ _EXIT_CODES = """exit codes:
   1    some not: the output says which and why
   2    the command could not be understood, or was not confirmed; no request to change anything was made
   130  interrupted; the output says what was asked and what was not
+  141  who read the output has gone, as with '| head -1'
 """
 
 _CONNECTION = (
@@ -57,7 +58,7 @@ _MOST = Arg(
 )
 _WAITING = (
     Arg(("--timeout",), metavar="SPAN", help="Wait no longer than this: seconds, or such as 90m, 36h"),
-    Arg(("--poll-interval",), type=float, default=10.0, metavar="SECONDS", help="Between polls. Default: 10"),
+    Arg(("--poll-interval",), type=float, metavar="SECONDS", help="Between polls. Default: 10"),
 )
 
 COMMANDS = (

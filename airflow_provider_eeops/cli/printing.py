@@ -20,7 +20,8 @@ def say(text: str) -> None:
 
     :param text: what to say.
     """
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command prints
+    if sys.stderr is not None:  # closed: print would take stdout in its place
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command prints
 
 
 def print_rows(rows: Sequence[Row], output: str) -> None:
@@ -83,4 +84,8 @@ def _cell(value: Any) -> str:
 
 
 def _write(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - a command prints
+    if sys.stdout is None:
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    # What the terminal's encoding does not have must not end the command.
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201 - a command prints

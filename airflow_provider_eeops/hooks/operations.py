@@ -45,6 +45,8 @@ __all__ = ["EarthEngineOperationsHook"]
 
 _OF_THIS_PROCESS = frozenset({"_lock", "_settings", "_without_connection", "_identity", "_client", "_masking", "_log"})
 
+_CONN_TYPES = ("earthengine", "google_cloud_platform")
+
 # No operation has this id: asked to cancel it, the API answers by permission alone.
 _PROBE_ID = "EEOPSCONNECTIONTEST00000"
 
@@ -131,7 +133,7 @@ class EarthEngineOperationsHook(BaseHook):
             if self._settings is None:
                 text = None
                 with self._default_may_be_missing():
-                    text = _extra_of(self.get_connection(self.earthengine_conn_id))
+                    text = self._extra_of(self.get_connection(self.earthengine_conn_id))
                 self._settings = self._read(text)
                 self._masking = Masking()
             return self._settings
@@ -144,7 +146,7 @@ class EarthEngineOperationsHook(BaseHook):
         if self._settings is None:
             text = None
             with self._default_may_be_missing():
-                text = _extra_of(await get_async_connection(self.earthengine_conn_id, hook=self))
+                text = self._extra_of(await get_async_connection(self.earthengine_conn_id, hook=self))
             # Masking asks the supervisor, which must not be done from the event loop itself. Access tokens are not
             # masked there: a triggerer would gather them for weeks, and nobody's code gets at them.
             self._settings = await sync_to_async(self._read)(text)
@@ -155,7 +157,20 @@ class EarthEngineOperationsHook(BaseHook):
             yield
         except AirflowNotFoundException:
             if self.earthengine_conn_id != self.default_conn_name:
-                raise
+                raise AirflowNotFoundException(
+                    f"connection {self.earthengine_conn_id!r} does not exist: add it, of type {self.conn_type}, or pass"
+                    " the id of one that does"
+                ) from None
+
+    def _extra_of(self, connection: Connection) -> str:
+        # Another type's extras are not ours: without the credentials meant, the machine's own would be used.
+        if connection.conn_type and connection.conn_type not in _CONN_TYPES:
+            raise InvalidSettingsError(
+                f"connection {self.earthengine_conn_id} is of type {connection.conn_type!r:.60}: it must be of type"
+                f" {' or '.join(map(repr, _CONN_TYPES))}"
+            )
+        # Of the connection nothing else is kept: its repr shows the extras.
+        return ConcealedText(connection.extra or "")
 
     def _read(self, text: str | None) -> Settings:
         self._without_connection = text is None
@@ -280,6 +295,7 @@ class EarthEngineOperationsHook(BaseHook):
             raise PermissionDeniedError(
                 self._refusal("list", criteria.project_id, error),
                 permission=error.permission,
+                remedy=error.remedy,
                 http_status=error.http_status,
                 status=error.status,
                 details=error.details,
@@ -402,10 +418,8 @@ class EarthEngineOperationsHook(BaseHook):
     def _refusal(self, call: Call, project_id: str | None, error: PermissionDeniedError) -> str:
         from airflow_provider_eeops.api.credentials import principal
 
-        return (
-            f"{principal(self.credentials)} may not {call} {self._operations_of(project_id)}: {error.missing}."
-            f" {error.message}"
-        )
+        why = ": ".join(filter(None, (error.missing, error.remedy)))
+        return f"{principal(self.credentials)} may not {call} {self._operations_of(project_id)}: {why}. {error.message}"
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -417,11 +431,6 @@ class EarthEngineOperationsHook(BaseHook):
             "relabeling": dict(UI_FIELD_BEHAVIOUR["relabeling"]),
             "placeholders": {},
         }
-
-
-def _extra_of(connection: Connection) -> str:
-    # Of the connection nothing else is kept: its repr shows the extras.
-    return ConcealedText(connection.extra or "")
 
 
 def _extras(conn_id: str, text: str | None) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from airflow_provider_eeops.xcom import (
     push_owned,
     push_report,
     source_task_ids,
+    task_ids_among,
+    what_was_pulled,
 )
 
 if TYPE_CHECKING:
@@ -252,7 +254,7 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         elif self.xcom_task_ids is None:
             reason = "operations is empty, or its template rendered to nothing."
         else:
-            reason = f"{self.xcom_task_ids} pushed none."
+            reason = f"{what_was_pulled(self.xcom_task_ids, self.xcom_key)}."
         message = f"No operation to cancel: {reason}"
         if self.if_empty == "fail":
             push_report(context, Report())
@@ -362,9 +364,13 @@ class EarthEngineCancelOperationsOperator(BaseOperator):
         failures = failed_to_cancel(report, if_finished=self.if_finished, if_not_found=self.if_not_found)
         if failures:
             push_report(context, report)
-            raise CancellationFailedError(
-                f"{len(failures)} of {report.total} failed ({report.counts_words}):\n{listing(failures)}", report=report
-            )
+            message = f"{len(failures)} of {report.total} failed ({report.counts_words}):\n{listing(failures)}"
+            if mistaken := task_ids_among(failures, self):
+                message += (
+                    f"\n{', '.join(map(repr, mistaken))}: a task id of this DAG, and no operation: pass it as"
+                    " xcom_task_ids"
+                )
+            raise CancellationFailedError(message, report=report)
         if self.if_finished == "skip" and nothing_was_left(report):
             push_report(context, report)
             raise AirflowSkipException(f"No operation was left to cancel. {report.summary}")

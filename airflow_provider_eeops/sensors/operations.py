@@ -26,13 +26,14 @@ from airflow_provider_eeops.api.policies import not_confirmed
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, poll
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_choice, require_count
+from airflow_provider_eeops.cleanups import warn_of_cleanups_that_do_not_run
 from airflow_provider_eeops.exceptions import NotConfirmedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.links import LINKS, push_links
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.stopping import Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
-from airflow_provider_eeops.xcom import pull_own, push_owned, push_report, source_task_ids
+from airflow_provider_eeops.xcom import pull_own, push_owned, push_report, source_task_ids, task_ids_among
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -149,6 +150,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             if self._watch is not None:
                 push_report(context, self._report())
             self._skip_if_flagged(error)
+            warn_of_cleanups_that_do_not_run(self)
             raise error  # noqa: TRY201 - it may be another than was caught
         finally:
             self._close()
@@ -223,6 +225,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         except Exception as error:
             push_report(context, report)
             self._skip_if_flagged(error)
+            warn_of_cleanups_that_do_not_run(self)
             raise
         finally:
             self._close()
@@ -333,12 +336,12 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
         return self._watch
 
     def _nothing(self) -> dict[str, Any]:
-        message = "No operation to wait for: operations is empty."
+        message = "No operation to wait for: operations is empty, or its template rendered to nothing."
         if self.if_empty == "fail":
             raise AirflowFailException(message)
         if self.if_empty == "skip":
             raise AirflowSkipException(message)
-        self.log.info("%s", message)
+        self.log.warning("%s The task succeeds all the same; if_empty='skip' or 'fail' changes that.", message)
         return Report().to_dict()
 
     def _start_deferred(self, context: Context) -> Any:
@@ -381,7 +384,13 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
             if by_execution_timeout:
                 raise NotConfirmedError(f"execution_timeout: {message}", report=report)
             raise AirflowSensorTimeout(message)
-        if verdict is Verdict.POLLS_FAILED or not_confirmed(report, if_not_found=self.if_not_found):
+        failures = not_confirmed(report, if_not_found=self.if_not_found)
+        if verdict is Verdict.POLLS_FAILED or failures:
+            if mistaken := task_ids_among(failures, self):
+                message += (
+                    f"\n{', '.join(map(repr, mistaken))}: a task id of this DAG, and no operation: pass what the task"
+                    " returns"
+                )
             raise NotConfirmedError(message, report=report)
         with report_fields(report, verdict=verdict):
             self.log.info("%s", message)

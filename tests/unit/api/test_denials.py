@@ -13,7 +13,7 @@ from airflow_provider_eeops.api.cancelling import cancel_operations
 from airflow_provider_eeops.api.client import EarthEngineOperationsClient
 from airflow_provider_eeops.api.denials import PERMISSIONS, SCOPES, Call, explain, explain_token
 from airflow_provider_eeops.emulator import Emulator, Fault
-from airflow_provider_eeops.exceptions import PermissionDeniedError
+from airflow_provider_eeops.exceptions import NotFoundError, PermissionDeniedError, UnauthenticatedError
 from tests.unit.conftest import Connect
 
 GET = "earthengine.operations.get"
@@ -79,12 +79,49 @@ def test_what_is_missing(message: str, details: list[Any], missing: str, permiss
     ("answer", "missing"),
     [
         ("Permission 'iam.serviceAccounts.getAccessToken' denied on resource", "roles/iam.serviceAccountTokenCreator"),
+        ("invalid_grant: Invalid JWT: ... Check your iat and exp values in the JWT claim.", "clock of this machine"),
+        ("invalid_grant: Invalid JWT Signature.", "download a new one"),
+        ("invalid_grant: Invalid grant: account not found", "use the key of another"),
+        ("invalid_grant: Token has been expired or revoked.", "log in again"),
         ("invalid_grant", None),
         ("", None),
     ],
 )
 def test_what_a_token_lacks(answer: str, missing: str | None) -> None:
     assert (missing or "None") in str(explain_token(answer))
+
+
+@pytest.mark.parametrize(
+    ("message", "details", "remedy"),
+    [
+        ("No.", info("IAM_PERMISSION_DENIED", permission=GET), "such as roles/earthengine.viewer"),
+        ("No.", info("IAM_PERMISSION_DENIED", permission="earthengine.operations.update"), "roles/earthengine.writer"),
+        ("No.", info("IAM_PERMISSION_DENIED", permission="a.b.c"), "grant it a role that has it"),
+        ("No.", info("USER_PROJECT_DENIED", consumer="projects/paying"), "quota_project_id"),
+        ("No.", info("CONSUMER_INVALID", consumer="projects/12"), "correct the connection's quota_project_id"),
+        ("No.", info("SERVICE_DISABLED", consumer="projects/12"), "enable it there"),
+        ("No.", info("BILLING_DISABLED", consumer="projects/12"), "enable it there"),
+        ("No.", info("SECURITY_POLICY_VIOLATED"), "perimeter"),
+        ("No.", info("ACCESS_TOKEN_SCOPE_INSUFFICIENT"), "the connection's scope"),
+        ("Project p is not registered to use Earth Engine. Visit x", [], "register it"),
+    ],
+)
+def test_what_to_do(message: str, details: list[Any], remedy: str) -> None:
+    assert remedy in explain("get", message, details).remedy
+
+
+@pytest.mark.parametrize("call", ["get", "cancel"])
+def test_an_operation_of_nobodys_project(client: EarthEngineOperationsClient, emulator: Emulator, call: str) -> None:
+    error = refused(client, call, "projects/earthengine-legacy/operations/A")
+    assert "ee.Initialize(project=...)" in str(error)
+    emulator.add_fault(Fault(call, status=404))
+    with pytest.raises(NotFoundError, match=r"ee\.Initialize\(project=\.\.\.\)"):
+        CALLS[call](client, "projects/earthengine-legacy/operations/A")
+
+
+def test_a_request_without_a_token(connected: Connect, name: str) -> None:
+    with pytest.raises(UnauthenticatedError, match="start the emulator with --allow-anonymous"):
+        connected(is_anonymous=True).get_operation(name)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_an_operation_created_after_now_is_not_old() -> None:
         ({"types": ""}, "types is ''"),
         ({"types": [5]}, "types is [5]"),
         ({"types": b"EXPORT_IMAGE"}, "types is b'EXPORT_IMAGE': it must be a list"),
-        ({"types": ["export_image"]}, "types names 'export_image': types are upper case, such as EXPORT_IMAGE"),
+        ({"types": ["export_image"]}, "types names 'export_image': upper case is needed, such as EXPORT_IMAGE"),
         ({"types": "EXPORT_IMAGE, EXPORT_TILES"}, "types names 'EXPORT_IMAGE, EXPORT_TILES'"),
         ({"description": "*"}, "description is '*', which selects nothing or all: give a prefix, or no description"),
         ({"description": "?*", "older_than": 5}, "description is '?*'"),

@@ -6,10 +6,15 @@ import io
 import json
 import os
 import pty
+import re
+import select
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +57,11 @@ class Terminal(io.StringIO):
 
 
 Run = Callable[..., Ran]
+
+
+def named_on_stderr(err: str) -> set[str]:
+    """Names that stand alone on a line, as they can be given to another command."""
+    return {line for line in err.splitlines() if re.fullmatch(r"projects/\S+", line)}
 
 
 @pytest.fixture
@@ -128,6 +138,20 @@ def test_what_steers_a_terminal_is_shown_and_not_sent_to_it(run: Run, emulator: 
         ran = run("list", "-o", output)
         assert r"\x1b[2Jgone\r\nand" in ran.out
         assert "\x1b" not in ran.out
+
+
+def test_what_a_listing_passes_over_is_said(run: Run, emulator: Emulator) -> None:
+    emulator.add_operation("A")
+    others = [{"name": f"projects/other/operations/{id_}"} for id_ in "XYZ"]
+    listing = {"operations": [emulator.operation(A), *others]}
+    emulator.add_fault(Fault("list", status=200, body=json.dumps(listing).encode(), times=None))
+    told = "warning: The listing of project one names 3 operations of another: passed over.\n"
+    ran = run("list", "-o", "json")
+    assert [row["name"] for row in ran.json] == [A]
+    assert (ran.code, ran.err) == (0, f"{told}1 of 1 operation shown.\n")
+    ran = run("cancel", "--type", "EXPORT_IMAGE", "--yes", "-o", "json")
+    assert ran.outcomes.keys() == {A}
+    assert told in ran.err
 
 
 def test_nothing_to_list_is_no_error(run: Run) -> None:
@@ -250,12 +274,14 @@ def test_ctrl_c_says_what_was_asked_and_what_was_not(run: Run, emulator: Emulato
     with interrupted_when(lambda: emulator.count("cancel") >= 40):
         ran = run("cancel", "-", "--yes", "-o", "json", stdin="\n".join(names))
     asked = {row["name"] for row in ran.json if row["outcome"] == "cancel_requested"}
-    left = {row["name"] for row in ran.json if row["error_message"] == "not asked: interrupted"}
+    left = {row["name"] for row in ran.json if row["outcome"] == "not_requested"}
     assert ran.code == 130
     assert asked == {name for name in names if emulator.cancel_requested(name)}
     assert asked | left == set(names)
     assert left
     assert "Ctrl-C again" in ran.err
+    assert named_on_stderr(ran.err) == left
+    assert f"{len(left)} operations not asked to cancel, or without an answer:" in ran.err
 
 
 def test_a_second_ctrl_c_says_what_was_answered_too(run: Run, emulator: Emulator) -> None:
@@ -268,6 +294,35 @@ def test_a_second_ctrl_c_says_what_was_answered_too(run: Run, emulator: Emulator
     assert ran.code == 130
     assert set(ran.outcomes) == set(names)
     assert "cancel_requested" in ran.outcomes.values()
+
+
+def test_a_second_ctrl_c_in_the_wait_says_what_was_requested_too(run: Run, emulator: Emulator) -> None:
+    emulator.add_operation("A", cancel_seconds=1000)
+    emulator.add_fault(Fault("get", seconds=0.5, times=None))
+    first = interrupted_when(lambda: emulator.count("get") >= 2)
+    second = interrupted_when(lambda: emulator.count("get") >= 2)
+    with first, second:
+        ran = run("cancel", "A", "--yes", "--wait", "--poll-interval", "1000", "-o", "json")
+    assert ran.code == 130
+    assert ran.outcomes.keys() == {A}
+    assert emulator.cancel_requested(A)
+    assert named_on_stderr(ran.err) == set()
+
+
+def test_ctrl_c_before_the_answer_changes_nothing(
+    run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.add_operation("A")
+
+    class Interrupting(Terminal):
+        def readline(self, *_: Any) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tests.unit.glue.test_cli.Terminal", Interrupting)
+    ran = run("cancel", "A", is_terminal=True)
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.err.endswith("Interrupted: nothing was changed.\n")
+    assert emulator.count("cancel") == 0
 
 
 # wait
@@ -308,6 +363,18 @@ def test_delete_takes_the_record_of_what_has_ended_and_no_other(run: Run, emulat
     assert run("describe", "A").code == 1
 
 
+def test_ctrl_c_says_what_was_deleted_and_what_was_not(run: Run, emulator: Emulator) -> None:
+    names = [emulator.add_operation(f"N{number:03}", finished=True) for number in range(100)]
+    emulator.add_fault(Fault("delete", seconds=0.05, times=None))
+    with interrupted_when(lambda: emulator.count("delete") >= 20):
+        ran = run("delete", "-", "--yes", stdin="\n".join(names))
+    left = {name for name in names if emulator.has(name)}
+    assert ran.code == 130
+    assert f"{len(names) - len(left)} operations deleted." in ran.err
+    assert 0 < len(left) < len(names)
+    assert named_on_stderr(ran.err) == left
+
+
 # What cannot be meant
 
 
@@ -328,9 +395,34 @@ def test_delete_takes_the_record_of_what_has_ended_and_no_other(run: Run, emulat
         (["cancel", "--state", "PENDING", "--state", "RUNNING"], "narrows nothing"),
         (["cancel", "--older-than", "0d", "--yes"], "--older-than is '0d'"),
         (["cancel", "--created-before", "2026-01-01"], "no time zone"),
-        (["list", "--state", "ENDED"], "states names 'ENDED'"),
+        (["list", "--state", "ENDED"], "--state names 'ENDED'"),
+        (["list", "--state", "states"], "--state names 'states'"),
+        (["list", "--type", "export_image"], "--type names 'export_image': upper case is needed"),
         (["list", "--limit", "0"], "--limit is 0"),
-        (["wait", "A", "--accept", "RUNNING"], "accepted_states has 'RUNNING'"),
+        (["list", "--limit", "-1"], "--limit is -1"),
+        (["list", "--older-than", "-1"], "--older-than is '-1'"),
+        (["list", "--min-eecu-seconds", "-1"], "--min-eecu-seconds is '-1'"),
+        (["list", "--min-eecu-seconds", "many"], "--min-eecu-seconds is 'many'"),
+        (["list", "--min-eecu-seconds", "nan"], "--min-eecu-seconds is 'nan'"),
+        (["list", "--created-after", "soon"], "--created-after is 'soon'"),
+        (
+            ["list", "--created-before", "2026-01-01T00:00Z", "--created-after", "2026-02-01T00:00Z"],
+            "--created-before is 2026-01-01T00:00:00+00:00, --created-after is 2026-02-01",
+        ),
+        (["list", "--older-than", "1d", "--created-before", "2026-01-01T00:00Z"], "--older-than and --created-before"),
+        (["list", "--description", "*"], "--description is '*'"),
+        (["list", "--project", ""], "--project is empty"),
+        (["list", "--conn-id", ""], "--conn-id is empty"),
+        (["wait", "A", "--accept", "RUNNING"], "--accept has 'RUNNING'"),
+        (["wait", "A", "--poll-interval", "-1"], "--poll-interval is -1"),
+        (["wait", "A", "--poll-interval", "inf"], "--poll-interval is inf"),
+        (["wait", "A", "--timeout", "0"], "--timeout is '0'"),
+        (["cancel", "A", "--poll-interval", "5"], "--poll-interval means nothing without --wait"),
+        (["cancel", "A", "--max-operations", "-1"], "--max-operations is -1"),
+        (["cancel", "-", "-", "--yes"], "'-' is given more than once"),
+        (["cancel", "A"], "give --yes"),
+        (["cancel", "--type", "EXPORT_IMAGE"], "give --yes"),
+        (["delete", "A"], "give --yes"),
         (["list", "--project", "../x"], "not a project id"),
     ],
 )
@@ -344,11 +436,38 @@ def test_what_makes_no_sense_is_refused_before_any_request(
     assert (ran.out, emulator.count()) == ("", 0)
 
 
-@pytest.mark.parametrize("argv", [[], ["stop"], ["list", "--output", "xml"], ["cancel", "--wait", "--frobnicate"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["stop"],
+        ["list", "A"],
+        ["list", "--output", "xml"],
+        ["list", "--limit", "1.5"],
+        ["wait", "A", "--poll-interval", "often"],
+        ["cancel", "--wait", "--frobnicate"],
+        ["delete", "--type", "EXPORT_IMAGE"],
+        ["describe", "A", "--state", "RUNNING"],
+    ],
+)
 def test_what_no_command_is_is_a_usage_error(run: Run, argv: list[str]) -> None:
     ran = run(*argv)
     assert ran.code == 2
     assert "usage:" in ran.err
+
+
+@pytest.mark.parametrize("stdin", [None, b"\xff\xfe\x00"])
+def test_stdin_that_cannot_be_read_is_a_usage_error(
+    run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stdin: Any
+) -> None:
+    run("list")
+    stream = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", stream)
+    with pytest.raises(SystemExit) as ended:
+        main(["describe", "-"])
+    assert ended.value.code == 2
+    assert "stdin" in capsys.readouterr().err
+    assert emulator.count("get") == 0
 
 
 def test_a_connection_that_does_not_exist_is_named(run: Run) -> None:
@@ -384,35 +503,148 @@ def _python(*argv: str) -> list[str]:
     return [sys.executable, "-m", "airflow_provider_eeops", *argv]
 
 
+@dataclass
+class Shown:
+    """What a command left on a terminal.
+
+    :param text: what was written to it.
+    :param code: the exit code.
+    """
+
+    text: str
+    code: int
+
+
+def in_terminal(argv: list[str], *, columns: int, typed: bytes = b"", when: Callable[[], bool] = lambda: True) -> Shown:
+    """Run a command in a pseudo-terminal, and type once it is time.
+
+    :param argv: the command.
+    :param columns: how wide the terminal is.
+    :param typed: what is typed.
+    :param when: when to type.
+    """
+    terminal, end = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "LINES": "24", "TERM": "xterm"}
+    with subprocess.Popen(argv, stdin=end, stdout=end, stderr=end, env=environment, start_new_session=True) as process:
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # how a terminal says that nobody has it open any more
+            while True:
+                ready, _, _ = select.select([terminal], [], [], 0.05)
+                if typed and when():
+                    os.write(terminal, typed)
+                    typed = b""
+                if ready:
+                    if not (chunk := os.read(terminal, 1 << 16)):
+                        break
+                    shown += chunk
+                elif process.poll() is not None:
+                    break
+        os.close(terminal)
+        return Shown(shown.decode(), process.wait(timeout=60))
+
+
 @pytest.mark.usefixtures("connection")
-def test_a_pipe_that_is_closed_leaves_no_traceback(emulator: Emulator) -> None:
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_pipe_that_is_closed_leaves_no_traceback(emulator: Emulator, *, merged: bool) -> None:
     for number in range(500):
         emulator.add_operation(f"N{number:03}")
     with subprocess.Popen(
-        _python("list", "-o", "json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        _python("list", "-o", "json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         process.stdout.close()
-        told = process.stderr.read()
+        told = process.stderr.read() if process.stderr is not None else ""
+    assert process.returncode == 128 + signal.SIGPIPE
     assert "Traceback" not in told
     assert "BrokenPipe" not in told
 
 
 @pytest.mark.usefixtures("connection")
-@pytest.mark.parametrize(("columns", "is_table"), [("200", True), ("50", False)])
-def test_a_name_stays_whole_in_a_narrow_terminal(emulator: Emulator, columns: str, *, is_table: bool) -> None:
+def test_a_full_disk_is_an_error_and_no_traceback(emulator: Emulator) -> None:
+    emulator.add_operation("A")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        ran = subprocess.run(_python("list"), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1
+    assert "error: the output could not be written: No space left on device" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.usefixtures("connection")
+def test_closed_streams_are_no_error(emulator: Emulator) -> None:
+    emulator.add_operation("A")
+    command = shlex.join(_python("list", "-o", "json"))
+    ran = subprocess.run(["/bin/sh", "-c", f"{command} <&- 2>&-"], stdout=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, [row["name"] for row in json.loads(ran.stdout)]) == (0, [A])
+
+
+def test_what_the_encoding_does_not_have_is_escaped(
+    run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.add_operation("A", description="f\u00fcr \U0001f30d")
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert run("list", "-o", "plain").code == 0
+    assert b"f\\xfcr \\U0001f30d" in shown.getvalue()
+
+
+@pytest.mark.usefixtures("connection")
+@pytest.mark.parametrize(("columns", "is_table"), [(200, True), (40, False), (10, False)])
+def test_a_name_stays_whole_in_a_narrow_terminal(emulator: Emulator, columns: int, *, is_table: bool) -> None:
     name = emulator.add_operation("A" * 24)
-    terminal, end = pty.openpty()
-    process = subprocess.run(
-        _python("list"), stdout=end, stderr=end, env={**os.environ, "COLUMNS": columns, "TERM": "dumb"}, check=False
+    shown = in_terminal(_python("list"), columns=columns)
+    assert (shown.code, "Traceback" in shown.text) == (0, False)
+    assert name in shown.text
+    assert ("=+=" in shown.text) is is_table
+
+
+@pytest.mark.usefixtures("connection")
+def test_a_bulk_cancel_in_a_narrow_terminal_shows_a_bar_and_every_name(emulator: Emulator) -> None:
+    names = [emulator.add_operation(f"N{number:03}") for number in range(50)]
+    emulator.add_fault(Fault("cancel", seconds=0.1, times=None))
+    shown = in_terminal(_python("cancel", *names, "--wait", "--poll-interval", "0.2"), columns=20, typed=b"y\n")
+    assert (shown.code, "Traceback" in shown.text) == (0, False)
+    assert "[y/N]" in shown.text
+    assert re.search(r"\d+/50", shown.text), "no bar"
+    assert all(name in shown.text for name in names)
+    assert all(emulator.state(name) == "CANCELLED" for name in names)
+
+
+@pytest.mark.usefixtures("connection")
+def test_ctrl_c_in_a_process_names_what_was_not_asked_to_be_asked_then(emulator: Emulator) -> None:
+    names = [emulator.add_operation(f"N{number:03}", cancel_seconds=1000) for number in range(200)]
+    emulator.add_fault(Fault("cancel", seconds=0.05, times=None))
+    with subprocess.Popen(
+        _python("cancel", "-", "--yes", "-o", "json"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("\n".join(names))
+        process.stdin.close()
+        process.stdin = None
+        while emulator.count("cancel") < 40:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    left = named_on_stderr(err)
+    asked = {name for name in names if emulator.cancel_requested(name)}
+    assert process.returncode == 130
+    assert (left | asked, left & asked) == (set(names), set())
+    assert left
+    assert {row["name"] for row in json.loads(out) if row["outcome"] == "cancel_requested"} == asked
+    emulator.clear_faults()
+    again = subprocess.run(
+        _python("cancel", "-", "--yes"), input="\n".join(left), text=True, capture_output=True, check=False
     )
-    os.close(end)
-    shown = os.read(terminal, 1 << 16).decode()
-    os.close(terminal)
-    assert process.returncode == 0
-    assert name in shown
-    assert ("=+=" in shown) is is_table
+    assert again.returncode == 0
+    assert all(emulator.cancel_requested(name) for name in names)
 
 
 # Airflow's own command line
@@ -435,3 +667,16 @@ def test_airflows_command_runs_them(emulator: Emulator) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert [row["name"] for row in json.loads(ran.stdout)] == [A]
+
+
+@pytest.mark.skipif(airflow_version < "3.2", reason="Airflow takes up providers' commands from 3.2 on")
+@pytest.mark.usefixtures("connection")
+def test_airflows_command_asks_in_a_terminal_and_has_the_exit_code(emulator: Emulator) -> None:
+    name = emulator.add_operation("A", cancel_seconds=1000)
+    airflow = str(Path(sys.executable).with_name("airflow"))
+    shown = in_terminal([airflow, "earthengine", "cancel", "A"], columns=40, typed=b"n\n")
+    assert (shown.code, emulator.count("cancel")) == (2, 0)
+    assert "Request cancellation of 1 operation? [y/N]" in shown.text
+    shown = in_terminal([airflow, "earthengine", "cancel", "A", "NONE"], columns=40, typed=b"y\n")
+    assert (shown.code, emulator.cancel_requested(name)) == (1, True)
+    assert "not found" in shown.text

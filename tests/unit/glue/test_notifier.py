@@ -401,7 +401,7 @@ def test_without_the_connection_nothing_is_read(supervisor: FakeSupervisor, caps
     EarthEngineCancelOperationsNotifier(earthengine_conn_id="nope")(of_dag())
     out = capsys.readouterr().out
     assert "No cancellation could be requested" in out
-    assert "The conn_id `nope` isn't defined" in out
+    assert "connection 'nope' does not exist" in out
     assert not any(isinstance(message, GetXCom) for message in supervisor.asked)
 
 

@@ -448,7 +448,7 @@ def test_a_listing_that_is_forbidden_names_the_permission(emulator: Emulator, co
         operator(selector=MINE).execute(context)
     text = str(caught.value)
     assert "may not list operations of project one (v1alpha at http" in text
-    assert "the principal lacks earthengine.operations.list." in text
+    assert "the principal lacks earthengine.operations.list: grant it a role that has it, such as roles/earth" in text
     assert caught.value.permission == "earthengine.operations.list"
     assert emulator.count("cancel") == 0
 

@@ -17,6 +17,7 @@ from airflow.sdk.execution_time.context import set_current_context
 from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import InvalidInputError, InvalidOperationNameError, TaskKilledError
+from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
 from airflow_provider_eeops.tracking import track_operations
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.support.signals import killed_when
@@ -445,3 +446,14 @@ def test_outside_a_task_it_says_where_it_works() -> None:
     code = "from airflow_provider_eeops.tracking import track_operations\nwith track_operations(): pass"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "RuntimeError: track_operations works in a running Airflow task only" in done.stderr
+
+
+def test_a_cancelling_task_that_will_not_run_is_named(ti: FakeTaskInstance, caplog: pytest.LogCaptureFixture) -> None:
+    ti.task >> EarthEngineCancelOperationsOperator(task_id="cancel", xcom_task_ids=ti.task_id, dag=ti.task.dag)
+    with track_operations():
+        pass
+    assert not caplog.messages
+    with pytest.raises(ValueError, match="no"), track_operations():
+        raise ValueError("no")
+    (told,) = caplog.messages
+    assert told.startswith("Task cancel does not run when this one fails, as its trigger_rule is all_success: ")
