@@ -123,8 +123,9 @@ integration: setup ## The tests that start a real Airflow, a real client, a clea
 
 SITE := .cache/site
 
-site: setup ## Build the docs site; a warning is an error
+site: setup ## Build the docs site; a warning is an error, and so is what a page loads from elsewhere
 	AIRFLOW_HOME=$(abspath .cache/site-airflow) $(BIN)/sphinx-build -q -W --keep-going -b html docs $(SITE)
+	$(BIN)/python -m tests.support.site $(SITE)
 	@echo "open $(SITE)/contents.html"
 
 docs: setup ## Refresh the generated blocks of README.md and docs/

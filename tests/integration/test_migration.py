@@ -62,7 +62,7 @@ def states(client: GoogleClient) -> list[str]:
 
 
 def test_every_script_is_run() -> None:
-    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted([*SCRIPTS, "before_failure_callback"])
+    assert sorted(path.stem for path in EXAMPLES.glob("before_*.py")) == sorted([*SCRIPTS, "before_failure_callback"])
 
 
 def test_list_and_cancel_takes_all_there_is_and_says_cancelled_too_soon(client: GoogleClient) -> None:
