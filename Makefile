@@ -62,11 +62,11 @@ audit: setup ## Known vulnerabilities in what .ci/constraints.txt pins; asks the
 audit-offline: setup ## The same against ADVISORIES, a clone of github.com/pypa/advisory-database
 	$(BIN)/python -m tests.support.advisories $(ADVISORIES) .ci/constraints.txt
 
-dist: setup ## Build the wheel and the source archive into dist/, and check them
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --group release
+dist: setup ## Build the wheel and the source archive into dist/, and check them; the same bytes for the same commit
 	rm -rf dist
-	$(BIN)/python -m build --no-isolation --outdir dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist
 	$(BIN)/twine check --strict dist/*
+	sha256sum dist/*
 
 # AIRFLOW=3.2.2 takes that version, in an environment of its own, and adds its figures to the page.
 MATRIX := $(if $(AIRFLOW),.cache/airflow-$(AIRFLOW),$(VENV))
