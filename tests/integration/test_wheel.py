@@ -101,7 +101,7 @@ def testing_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the files to copy are those of a checkout; this is none")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)  # two thousand tests, on a machine that may be busy
 def test_the_unit_tests_pass_where_there_is_only_the_wheel(
     testing_python: Path, checkout_without_package: Path
 ) -> None:
