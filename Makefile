@@ -62,11 +62,11 @@ audit: setup ## Known vulnerabilities in what .ci/constraints.txt pins; asks the
 audit-offline: setup ## The same against ADVISORIES, a clone of github.com/pypa/advisory-database
 	$(BIN)/python -m tests.support.advisories $(ADVISORIES) .ci/constraints.txt
 
-dist: setup ## Build the wheel and the source archive into dist/, and check them
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint .ci/constraints.txt --group release
+dist: setup ## Build the wheel and the source archive into dist/, and check them; the same bytes for the same commit
 	rm -rf dist
-	$(BIN)/python -m build --no-isolation --outdir dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist
 	$(BIN)/twine check --strict dist/*
+	sha256sum dist/*
 
 # AIRFLOW=3.2.2 takes that version, in an environment of its own, and adds its figures to the page.
 MATRIX := $(if $(AIRFLOW),.cache/airflow-$(AIRFLOW),$(VENV))
@@ -123,8 +123,9 @@ integration: setup ## The tests that start a real Airflow, a real client, a clea
 
 SITE := .cache/site
 
-site: setup ## Build the docs site; a warning is an error
+site: setup ## Build the docs site; a warning is an error, and so is what a page loads from elsewhere
 	AIRFLOW_HOME=$(abspath .cache/site-airflow) $(BIN)/sphinx-build -q -W --keep-going -b html docs $(SITE)
+	$(BIN)/python -m tests.support.site $(SITE)
 	@echo "open $(SITE)/contents.html"
 
 docs: setup ## Refresh the generated blocks of README.md and docs/

@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,77 +12,21 @@ import requests
 
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
 from airflow_provider_eeops.emulator.routes import VERSIONS
+from tests.support.google_client import PROJECT, START, GoogleClient
 
-PROJECT = "emulator-project"
 PACKAGE = importlib.util.find_spec("ee")
 pytestmark = pytest.mark.skipif(PACKAGE is None, reason="earthengine-api is not installed")
 
-START = """
-import json, os, sys
-import ee
-from google.oauth2 import service_account
-
-credentials = service_account.Credentials.from_service_account_file(
-    os.environ["KEY"], scopes=["https://www.googleapis.com/auth/earthengine"])
-ee.Initialize(credentials, url=os.environ["URL"], project="emulator-project")
-"""
-
-
-class Client:
-    """Runs code and commands that use the real client."""
-
-    def __init__(self, emulator: Emulator, server: EmulatorServer, folder: Path) -> None:
-        self.emulator = emulator
-        self.server = server
-        self.key = folder / "key.json"
-        self.key.write_text(json.dumps(server.service_account_info()))
-        self.config = folder / "config.json"
-        self.config.write_text(json.dumps({"url": server.base_url, "project": PROJECT}))
-        refusing = "http://127.0.0.1:9"  # whatever else the client asks for fails at once
-        self.environment = {
-            **{
-                name: os.environ[name]
-                for name in ("PATH", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
-                if name in os.environ
-            },
-            "HOME": str(folder),
-            "KEY": str(self.key),
-            "URL": server.base_url,
-            "https_proxy": refusing,
-            "no_proxy": "127.0.0.1",
-            "PYTHONWARNINGS": "ignore",
-        }
-
-    def run(self, code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def result(self, code: str, **environment: str) -> Any:
-        """What the code left in `result`."""
-        done = self.run(f"{START}\n{code}\nprint(json.dumps(result))", **environment)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        fixed = ["--ee_config", str(self.config), "--service_account_file", str(self.key)]
-        return self.run("import ee.cli.eecli as cli; cli.main()", *fixed, *arguments)
-
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
+def client(tmp_path: Path) -> Iterator[GoogleClient]:
     emulator = Emulator(pending_seconds=0, run_seconds=3600, cancel_seconds=0)
     with EmulatorServer(emulator) as server:
-        yield Client(emulator, server, tmp_path)
+        yield GoogleClient(emulator, server, tmp_path)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_exports_are_started_cancelled_and_seen(client: Client, version: str) -> None:
+def test_exports_are_started_cancelled_and_seen(client: GoogleClient, version: str) -> None:
     seen = client.result(
         """
 image = ee.batch.Export.image.toDrive(
@@ -119,7 +60,7 @@ result = {
     assert client.emulator.count("other") == 0
 
 
-def test_listing_of_several_pages(client: Client) -> None:
+def test_listing_of_several_pages(client: GoogleClient) -> None:
     names = [client.emulator.add_operation(description=f"number {number}") for number in range(1001)]
     seen = client.result("result = [operation['name'] for operation in ee.data.listOperations()]")
     assert seen == names[::-1]
@@ -135,14 +76,14 @@ def test_listing_of_several_pages(client: Client) -> None:
         ({"cancelled": True}, "CANCELLED"),
     ],
 )
-def test_every_payload_is_understood(client: Client, parameters: dict[str, Any], state: str) -> None:
+def test_every_payload_is_understood(client: GoogleClient, parameters: dict[str, Any], state: str) -> None:
     client.emulator.add_operation(**parameters)
     (seen,) = client.result("result = [task.status() for task in ee.batch.Task.list()]")
     assert seen["state"] == state
     assert (seen["start_timestamp_ms"] == 0) == (state == "READY")
 
 
-def test_errors_reach_the_client_as_its_own_exception(client: Client) -> None:
+def test_errors_reach_the_client_as_its_own_exception(client: GoogleClient) -> None:
     name = client.emulator.add_operation()
     client.emulator.deny("earthengine.operations.update")
     client.emulator.add_fault(Fault("get", status=429))
@@ -161,13 +102,13 @@ for call, name in ((ee.data.getOperation, {name!r}), (ee.data.getOperation, {nam
     assert [record.status for record in client.emulator.requests if record.method == "get"] == [429, 200, 404]
 
 
-def test_a_project_without_the_api_is_refused(client: Client) -> None:
+def test_a_project_without_the_api_is_refused(client: GoogleClient) -> None:
     done = client.run(START.replace("emulator-project", "another-project"))
     assert done.returncode != 0
     assert "another-project" in done.stderr
 
 
-def test_command_line(client: Client) -> None:
+def test_command_line(client: GoogleClient) -> None:
     short = client.emulator.add_operation("SHORT", description="short", run_seconds=0)
     long = client.emulator.add_operation("LONG", description="long")
     queued = client.emulator.add_operation("QUEUED", description="queued", pending_seconds=3600)
@@ -229,7 +170,7 @@ def test_the_document_has_the_methods_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("name", "method"), methods(), ids=lambda value: value.get("id") if isinstance(value, dict) else ""
 )
-def test_each_method_of_the_document(client: Client, version: str, name: str, method: dict[str, Any]) -> None:
+def test_each_method_of_the_document(client: GoogleClient, version: str, name: str, method: dict[str, Any]) -> None:
     path_parameters = {key: spec for key, spec in method["parameters"].items() if spec["location"] == "path"}
     query_parameters = {key: spec for key, spec in method["parameters"].items() if spec["location"] == "query"}
     ((key, spec),) = path_parameters.items()

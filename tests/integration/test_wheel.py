@@ -12,12 +12,17 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_eeops import __version__
+from tests.support.checkout import copied, tracked_files
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 BIN = Path(sys.executable).parent
+
+
+PACKAGE = "airflow_provider_eeops"
+TESTS_OF_THE_WHEEL = ("tests/unit/api", "tests/unit/glue", "tests/unit/test_exceptions.py")
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
@@ -74,3 +79,37 @@ def test_without_the_extra_the_provider_works_and_the_emulator_says_what_it_need
     )
     assert done.returncode != 0
     assert "airflow-provider-eeops[emulator]" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def checkout_without_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of a checkout but the package."""
+    folder = tmp_path_factory.mktemp("hidden") / "checkout"
+    copied((path for path in tracked_files() if path.parts[0] != PACKAGE), folder, umask=0o022)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def testing_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel, and what its unit tests require."""
+    folder = tmp_path_factory.mktemp("testing") / "venv"
+    run(BIN / "uv", "venv", "--quiet", "--python", sys.executable, folder)
+    python = folder / "bin" / "python"
+    install = (BIN / "uv", "pip", "install", "--quiet", "--python", python, "--constraint", CONSTRAINTS)
+    run(*install, f"{wheel}[emulator]", "--group", f"{ROOT / 'pyproject.toml'}:unit")
+    return python
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the files to copy are those of a checkout; this is none")
+@pytest.mark.timeout(1800)  # two thousand tests, on a machine that may be busy
+def test_the_unit_tests_pass_where_there_is_only_the_wheel(
+    testing_python: Path, checkout_without_package: Path
+) -> None:
+    assert not (checkout_without_package / PACKAGE).exists()
+    where = run(testing_python, "-c", f"import {PACKAGE}; print({PACKAGE}.__file__)", cwd=checkout_without_package)
+    assert Path(where.strip()).is_relative_to(testing_python.parents[1])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "COV"))}
+    environment["AIRFLOW_HOME"] = str(checkout_without_package / ".airflow")
+    tests = ("-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *TESTS_OF_THE_WHEEL)
+    said = run(testing_python, *tests, env=environment, cwd=checkout_without_package)
+    assert " passed" in said.splitlines()[-1], said

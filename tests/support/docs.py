@@ -3,7 +3,7 @@
 A block stands between ``<!-- include: WHAT -->`` and ``<!-- end -->``. WHAT is one of
 
 ``example_dags/x.py#marker``   the lines between ``# [START marker]`` and ``# [END marker]``
-``example_dags/x.py``          the whole file, without such lines
+``example_dags/x.py``          the whole file, without such lines; also of ``docs/examples``
 ``parameters module:name``     the parameters of a class or function, from its docstring and signature
 ``methods module:name``        the public methods and properties of a class, from their docstrings
 ``methods module:name a b``    these of them
@@ -103,7 +103,7 @@ _DEFAULTS = {"clock": "`time.time`"}
 
 def _render(what: str) -> str:
     kind, _, argument = what.partition(" ")
-    if kind.startswith("example_dags/"):
+    if kind.startswith(("example_dags/", "docs/examples/")):
         return _example(kind)
     return _RENDERERS[kind](argument)
 

@@ -130,7 +130,8 @@ def test_every_page_is_on_the_map() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_name_no_machine_and_no_registry(page: str) -> None:
-    assert not re.search(r"/(work|root|home|tmp)/|pypi|files\.pythonhosted", PAGES[page], re.IGNORECASE)
+    text = PAGES[page].replace("--update-pypi-packages-from-file", "")  # gcloud's
+    assert not re.search(r"/(work|root|home|tmp)/|pypi|files\.pythonhosted", text, re.IGNORECASE)
 
 
 @pytest.mark.parametrize("where", DOCUMENTED)
@@ -187,6 +188,30 @@ def test_the_first_dag_is_a_tested_example() -> None:
     assert len([line for line in first.splitlines() if line]) <= 20
     tests = (ROOT / "tests" / "integration" / "test_example_dags.py").read_text(encoding="utf-8")
     assert "def test_example_cancel_by_name(" in tests
+
+
+@pytest.mark.parametrize("folder", ["example_dags", "docs/examples"])
+def test_every_example_is_on_a_page(folder: str) -> None:
+    names = {path.name for path in (ROOT / folder).glob("*.py")}
+    assert names
+    assert {name for name in names if not any(f"{folder}/{name}" in text for text in PAGES.values())} == set()
+
+
+def commands() -> Iterator[Any]:
+    for page, text in PAGES.items():
+        for line in re.findall(
+            r"^    (.*(?:airflow earthengine|python -m airflow_provider_eeops) .*)$", text, re.MULTILINE
+        ):
+            for command in line.split(" | "):
+                program, found, arguments = re.split(r"(earthengine|airflow_provider_eeops) ", command, maxsplit=1)
+                yield pytest.param(arguments, id=f"{page}: {program}{found} {arguments}")
+
+
+@pytest.mark.parametrize("arguments", list(commands()))
+def test_commands_of_the_pages_are_understood(arguments: str) -> None:
+    from airflow_provider_eeops.__main__ import _parser
+
+    _parser().parse_args(shlex.split(arguments))
 
 
 def connection_extras() -> Iterator[Any]:
