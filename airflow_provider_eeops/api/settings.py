@@ -114,7 +114,7 @@ FIELDS: tuple[ConnectionField, ...] = (
         "credential_config_file",
         "Credential Configuration",
         "External account (workload identity federation) configuration: a path, or the JSON itself. JSON that holds a"
-        " secret belongs in Key JSON, which Airflow does not send back.",
+        " secret belongs in Key JSON: Airflow sends this field back to the page.",
         _string(format="password"),
     ),
     ConnectionField(

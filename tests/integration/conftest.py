@@ -21,7 +21,9 @@ def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
     directory = tmp_path_factory.mktemp("emulator")
     port = free_port()
     # Exports of the DAG example_export_sensor are to succeed soon, the others are to live until they are cancelled.
-    options = ("--project", "test-project", "--pending-seconds", "1", "--run-seconds", "25", "--cancel-seconds", "2")
+    times = ("--pending-seconds", "1", "--run-seconds", "25", "--cancel-seconds", "2")
+    # In form-project permissions are denied, which no DAG is to notice.
+    options = ("--project", "test-project", "--project", "form-project", *times)
     with emulator(port, directory=directory, options=options) as process:
         client = EmulatorClient(f"http://127.0.0.1:{port}", project="test-project", key_path=directory / "key.json")
         wait_until("the emulator", client.answers, seconds=30)
