@@ -29,7 +29,7 @@ def _widget(field: ConnectionField) -> Any:
     about: dict[str, Any] = {"description": field.description, "default": field.default}
     if "boolean" in field.types:
         return BooleanField(field.label, **about)
-    about["validators"] = [Optional(), *([any_of(list(field.choices))] if field.choices else [])]
+    about["validators"] = [Optional(), *([any_of(field.choices)] if field.choices else [])]
     if field.is_secret:
         return PasswordField(field.label, widget=_secret_widget(), **about)
     # A number with a fraction is text here, and is read as well.

@@ -89,7 +89,7 @@ class ConnectionField:
     @property
     def choices(self) -> Sequence[str]:
         """What the value may be; empty if that is not a matter of a list."""
-        return [choice for choice in self.schema.get("enum", ()) if choice is not None]
+        return list(self.schema.get("enum", ()))
 
     @property
     def is_secret(self) -> bool:
@@ -152,7 +152,7 @@ FIELDS: tuple[ConnectionField, ...] = (
         "api_version",
         "API Version",
         "v1alpha, v1beta or v1. Default: v1alpha.",
-        _string(enum=[*API_VERSIONS, None]),
+        _string(enum=list(API_VERSIONS)),
     ),
     ConnectionField(
         "base_url",

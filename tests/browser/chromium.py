@@ -6,7 +6,7 @@ import base64
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,12 @@ def visiting(folder: Path) -> Iterator[Visit]:
             record_har_content="embed",
         )
         context.set_default_timeout(_TIMEOUT)
+        page = context.pages[0]
         try:
-            yield Visit(context.pages[0], archive)
+            yield Visit(page, archive)
+        except BaseException as error:
+            with suppress(Exception):  # what went wrong is more than what there was to see
+                error.add_note(f"{page.url} shows\n{page.locator('body').aria_snapshot()}")
+            raise
         finally:
             context.close()

@@ -46,7 +46,7 @@ class ConnectionsPage:
     def add(self, hook_name: str) -> None:
         """Open the form of a new connection, and choose its type."""
         self.page.get_by_role("button", name="Add Connection").click()
-        self.form.get_by_role("combobox").last.fill(hook_name)
+        self.form.get_by_role("combobox", name="Connection Type").fill(hook_name)
         self.page.get_by_role("option", name=hook_name, exact=True).click()
         self._show_fields()
 
@@ -69,7 +69,7 @@ class ConnectionsPage:
 
     def name(self, conn_id: str) -> None:
         """Type the connection's id."""
-        field = self.form.locator("[name=connection_id]")
+        field = self.form.get_by_role("textbox", name="Connection ID")
         field.fill(conn_id)
         field.blur()
 

@@ -55,7 +55,7 @@ def test_the_test_names_principal_and_project(story: Story, principal: str, eart
 def test_the_test_names_the_one_permission_that_lacks(story: Story, principal: str) -> None:
     assert "Test Connection Failed" in story.said["denied"]
     assert f"{principal} may not cancel operations of project" in story.said["denied"]
-    assert f"the principal lacks {PERMISSION}." in story.said["denied"]
+    assert f"the principal lacks {PERMISSION}" in story.said["denied"]
 
 
 def test_the_test_names_the_field_that_is_wrong(story: Story) -> None:

@@ -166,7 +166,7 @@ def test_the_one_permission_that_lacks_is_named(
     ok, message = tried(extras)
     assert not ok
     assert f"may not {call} operations of project {PROJECT}" in message
-    assert f"the principal lacks {permission}." in message
+    assert f"the principal lacks {permission}" in message
 
 
 def test_a_stored_secret_is_tested_and_stays(
