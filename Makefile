@@ -43,7 +43,7 @@ pictures: setup ## Take the pictures of Airflow's pages in docs/images anew
 # The lowest versions that pyproject.toml allows: all of them with Airflow 2.11.0, the others with the Airflow of make test.
 FLOORS := 2.11.0 3.3.2
 FLOOR_TESTS := tests/unit/api tests/unit/test_exceptions.py $(patsubst %,tests/unit/glue/test_%.py, \
-  cli form hook links operator ownership permissions provider_info retained sharing stopping)
+  cli form form_of_airflow_2 hook links operator ownership permissions provider_info retained sharing stopping)
 # The others import airflow.sdk, which Airflow 2 does not have, or are of Airflow 3.3's triggers.
 NOT_AT_FLOORS := callbacks, notifier, sensor, tracking, trigger, xcom (of Airflow 3)
 
