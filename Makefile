@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo standalone test check lint types site unit integration kill-matrix test-distributed benchmark docs
-.PHONY: fuzz soak floors newest audit audit-offline dist format constraints clean
+.PHONY: fuzz soak floors newest audit audit-offline dist format constraints clean pictures
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,11 +33,17 @@ test: lint types site $(if $(filter %python3.11,$(PYTHON)),floors) ## Everything
 	$(BIN)/python -m pytest -q -n auto --cov --cov-report= $(QUICK)
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
 	$(BIN)/python -m pytest tests/e2e
+	.ci/install-browser
+	$(BIN)/python -m pytest tests/browser
+
+pictures: setup ## Take the pictures of Airflow's pages in docs/images anew
+	.ci/install-browser
+	$(BIN)/python -m pytest tests/browser --pictures=docs/images
 
 # The lowest versions that pyproject.toml allows: all of them with Airflow 2.11.0, the others with the Airflow of make test.
 FLOORS := 2.11.0 3.3.2
 FLOOR_TESTS := tests/unit/api tests/unit/test_exceptions.py $(patsubst %,tests/unit/glue/test_%.py, \
-  cli hook links operator ownership permissions provider_info retained sharing stopping)
+  cli form form_of_airflow_2 hook links operator ownership permissions provider_info retained sharing stopping)
 # The others import airflow.sdk, which Airflow 2 does not have, or are of Airflow 3.3's triggers.
 NOT_AT_FLOORS := callbacks, notifier, sensor, tracking, trigger, xcom (of Airflow 3)
 

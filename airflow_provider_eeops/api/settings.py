@@ -33,6 +33,7 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_SCOPES",
     "FIELDS",
+    "STAND_IN_OF_FORM",
     "ConnectionField",
     "Settings",
     "is_loopback",
@@ -43,7 +44,13 @@ API_VERSIONS = ("v1alpha", "v1beta", "v1")
 DEFAULT_BASE_URL = "https://earthengine.googleapis.com"
 DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
-_GOOGLE_PREFIX = "extra__google_cloud_platform__"
+# Google's old spelling, and that of Airflow 2's form when it tests what was not saved yet.
+_PREFIXES = ("extra__google_cloud_platform__", "extra__earthengine__")
+
+STAND_IN_OF_FORM = "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"
+"""What Airflow 2's form has in place of a stored secret, and takes for "unchanged"."""
+
+_STAND_INS = ("***", STAND_IN_OF_FORM)  # the first is that of Airflow's API
 
 # Google's provider knows these; each would choose another identity, so none may be passed over in silence.
 _GOOGLE_UNSUPPORTED = ("key_secret_name", "idp_issuer_url")
@@ -68,6 +75,27 @@ class ConnectionField:
     description: str
     schema: Mapping[str, Any]
 
+    @property
+    def types(self) -> Sequence[str]:
+        """JSON types of the value."""
+        found: str | Sequence[str] = self.schema["type"]
+        return [found] if isinstance(found, str) else found
+
+    @property
+    def default(self) -> Any:
+        """What the form begins with; None for an empty field."""
+        return self.schema.get("default")
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """What the value may be; empty if that is not a matter of a list."""
+        return list(self.schema.get("enum", ()))
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether the form masks it."""
+        return self.schema.get("format") == "password"
+
 
 def _string(**more: Any) -> dict[str, Any]:
     return {"type": ["string", "null"], **more}
@@ -85,7 +113,8 @@ FIELDS: tuple[ConnectionField, ...] = (
     ConnectionField(
         "credential_config_file",
         "Credential Configuration",
-        "External account (workload identity federation) configuration: a path, or the JSON itself.",
+        "External account (workload identity federation) configuration: a path, or the JSON itself. JSON that holds a"
+        " secret belongs in Key JSON: Airflow sends this field back to the page.",
         _string(format="password"),
     ),
     ConnectionField(
@@ -123,7 +152,7 @@ FIELDS: tuple[ConnectionField, ...] = (
         "api_version",
         "API Version",
         "v1alpha, v1beta or v1. Default: v1alpha.",
-        _string(enum=[*API_VERSIONS, None]),
+        _string(enum=list(API_VERSIONS)),
     ),
     ConnectionField(
         "base_url",
@@ -263,6 +292,11 @@ class Settings:
                     f"connection extra {name} is not supported: use key_path, keyfile_dict or"
                     " credential_config_file, or remove it to use Application Default Credentials"
                 )
+        for name, value in given.items():
+            if isinstance(value, str) and value in _STAND_INS and name in _READERS:
+                raise InvalidSettingsError(
+                    f"connection extra {name} is what Airflow shows in place of a stored secret: enter the secret again"
+                )
         values = {
             name: _READERS[name](name, value)
             for name, value in given.items()
@@ -274,12 +308,13 @@ class Settings:
 
 
 def _without_prefix(extras: Mapping[str, Any]) -> dict[str, Any]:
-    """Take Google's old spelling for the new one; the new one wins where both are there, as in Google's provider."""
-    plain = {name: value for name, value in extras.items() if not str(name).startswith(_GOOGLE_PREFIX)}
+    """Take an old spelling for the new one; the new one wins where both are there, as in Google's provider."""
+    plain = {name: value for name, value in extras.items() if not str(name).startswith(_PREFIXES)}
     prefixed = {
-        name.removeprefix(_GOOGLE_PREFIX): value
+        name.removeprefix(prefix): value
+        for prefix in _PREFIXES
         for name, value in extras.items()
-        if str(name).startswith(_GOOGLE_PREFIX)
+        if str(name).startswith(prefix)
     }
     return prefixed | {name: value for name, value in plain.items() if not _absent(value) or name not in prefixed}
 
@@ -490,7 +525,7 @@ def _read_count(name: str, value: Any) -> int:
 def _read_flag(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    words = {"true": True, "1": True, "yes": True, "y": True, "false": False, "0": False, "no": False, "n": False}
     flag = words.get(_quoted(value).strip("' ").lower())
     if flag is None:
         raise InvalidSettingsError(f"connection extra {name} is {_quoted(value)}: it must be true or false")

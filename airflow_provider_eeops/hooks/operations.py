@@ -422,15 +422,18 @@ class EarthEngineOperationsHook(BaseHook):
         return f"{principal(self.credentials)} may not {call} {self._operations_of(project_id)}: {why}. {error.message}"
 
     @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of the form, for Airflow before 3.2; later ones are in the provider's metadata."""
+        from airflow_provider_eeops.forms import connection_form_widgets
+
+        return connection_form_widgets()
+
+    @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return what the form hides and relabels, for Airflow before 3.2."""
-        from airflow_provider_eeops.get_provider_info import UI_FIELD_BEHAVIOUR
+        from airflow_provider_eeops.forms import ui_field_behaviour
 
-        return {
-            "hidden_fields": list(UI_FIELD_BEHAVIOUR["hidden-fields"]),
-            "relabeling": dict(UI_FIELD_BEHAVIOUR["relabeling"]),
-            "placeholders": {},
-        }
+        return ui_field_behaviour()
 
 
 def _extras(conn_id: str, text: str | None) -> dict[str, Any]:

@@ -22,7 +22,9 @@ def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
     directory = tmp_path_factory.mktemp("emulator")
     port = free_port()
     # They live until they are cancelled, however slow the machine is, or until a test lets them end.
-    options = ("--project", "test-project", "--pending-seconds", "1", "--run-seconds", "3600", "--cancel-seconds", "2")
+    times = ("--pending-seconds", "1", "--run-seconds", "3600", "--cancel-seconds", "2")
+    # In form-project permissions are denied, which no DAG is to notice.
+    options = ("--project", "test-project", "--project", "form-project", *times)
     with emulator(port, directory=directory, options=options) as process:
         client = EmulatorClient(f"http://127.0.0.1:{port}", project="test-project", key_path=directory / "key.json")
         wait_until("the emulator", client.answers, seconds=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Mapping
@@ -96,6 +97,22 @@ class AirflowApi:
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         answer = self._ask("GET", f"{path}?map_index={map_index}&deserialize=true")
         return answer.json()["value"] if answer.ok else None
+
+    def add_connection(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Store a connection; return what is shown of it."""
+        return dict(self._json("POST", "connections", dict(body)))
+
+    def connections(self) -> dict[str, Any]:
+        """What is shown of the stored connections."""
+        return dict(self._json("GET", "connections"))
+
+    def test_connection(self, extras: Mapping[str, Any], conn_id: str = "tried") -> dict[str, Any]:
+        """Press Test in the form of a connection of type ``earthengine``; return all that the page is sent.
+
+        :raises RuntimeError: no test was made.
+        """
+        body = {"connection_id": conn_id, "conn_type": "earthengine", "extra": json.dumps(dict(extras))}
+        return dict(self._json("POST", "connections/test", body))
 
     def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
         if "Authorization" not in self._session.headers and self._session.auth is None:

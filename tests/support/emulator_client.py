@@ -65,6 +65,15 @@ class EmulatorClient:
         """Let nothing go wrong any more."""
         requests.delete(f"{self.base_url}/emulator/faults", timeout=10).raise_for_status()
 
+    def deny(self, permission: str, *, project: str | None = None) -> None:
+        """Refuse what needs a permission, in one project or in all."""
+        body = {"permission": permission, "project": project}
+        requests.post(f"{self.base_url}/emulator/denials", json=body, timeout=10).raise_for_status()
+
+    def allow_all(self) -> None:
+        """Refuse nothing any more."""
+        requests.delete(f"{self.base_url}/emulator/denials", timeout=10).raise_for_status()
+
     def add_operation(self, **parameters: Any) -> str:
         """Add an operation; return its name."""
         answer = requests.post(f"{self.base_url}/emulator/operations", json=parameters, timeout=10)

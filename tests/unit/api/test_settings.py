@@ -13,6 +13,7 @@ from airflow_provider_eeops.api.settings import (
     DEFAULT_BASE_URL,
     DEFAULT_SCOPES,
     FIELDS,
+    STAND_IN_OF_FORM,
     Settings,
     shown_path,
 )
@@ -62,6 +63,7 @@ def test_no_extras() -> None:
         ("num_retries", 7.0, 7),
         ("is_anonymous", False, False),
         ("is_anonymous", "no", False),
+        ("is_anonymous", "n", False),
         ("is_anonymous", " FALSE ", False),
         ("is_anonymous", 0, False),
         ("api_version", "v1", "v1"),
@@ -132,6 +134,20 @@ def test_googles_connection_as_it_is() -> None:
 def test_the_new_spelling_wins_if_it_says_something(plain: Any, prefixed: str, project: str) -> None:
     extras = {"extra__google_cloud_platform__project": prefixed, "project": plain}
     assert Settings.from_extras(extras).project == project
+
+
+def test_what_airflow_2s_form_sends_to_test_is_read() -> None:
+    form = {"project": "one", "base_url": LOOPBACK["base_url"], "is_anonymous": "y", "num_retries": "3", "scope": ""}
+    settings = Settings.from_extras({**form, **{f"extra__earthengine__{name}": value for name, value in form.items()}})
+    assert settings == Settings(project="one", base_url=LOOPBACK["base_url"], is_anonymous=True, num_retries=3)
+
+
+@pytest.mark.parametrize("shown", ["***", STAND_IN_OF_FORM])
+@pytest.mark.parametrize("name", ["keyfile_dict", "credential_config_file", "proxies"])
+def test_what_airflow_shows_in_place_of_a_secret_is_no_secret(name: str, shown: str) -> None:
+    assert refusal({name: shown}) == (
+        f"connection extra {name} is what Airflow shows in place of a stored secret: enter the secret again"
+    )
 
 
 @pytest.mark.parametrize("name", ["key_secret_name", "idp_issuer_url", "extra__google_cloud_platform__key_secret_name"])
@@ -322,4 +338,4 @@ def test_one_definition_of_the_fields() -> None:
     assert len(set(names)) == len(names)
     assert all(hasattr(Settings(), name) for name in names)
     (version,) = (field for field in FIELDS if field.name == "api_version")
-    assert version.schema["enum"] == [*API_VERSIONS, None]
+    assert version.choices == list(API_VERSIONS)

@@ -1,0 +1,127 @@
+"""Airflow's pages, as a person uses them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+__all__ = ["ConnectionsPage", "TaskPage", "log_in"]
+
+
+def log_in(page: Page, url: str, password: str) -> None:
+    """Log in as ``admin``."""
+    page.goto(url)
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password", exact=True).fill(password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda address: "login" not in address)
+
+
+class ConnectionsPage:
+    """Admin > Connections.
+
+    :param page: a page that is logged in.
+    :param url: Airflow's address.
+    """
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self._url = url
+
+    def open(self) -> None:
+        """Load it anew."""
+        self.page.goto(f"{self._url}/connections")
+        self.page.get_by_role("button", name="Add Connection").wait_for()
+
+    @property
+    def form(self) -> Locator:
+        """The form that is open."""
+        return self.page.get_by_role("dialog")
+
+    def add(self, hook_name: str) -> None:
+        """Open the form of a new connection, and choose its type."""
+        self.page.get_by_role("button", name="Add Connection").click()
+        self.form.get_by_role("combobox", name="Connection Type").fill(hook_name)
+        self.page.get_by_role("option", name=hook_name, exact=True).click()
+        self._show_fields()
+
+    def edit(self, conn_id: str) -> None:
+        """Open the form of a connection that is stored."""
+        self._row(conn_id).get_by_role("button", name="Edit Connection").click()
+        self._show_fields()
+
+    def _show_fields(self) -> None:
+        self.form.get_by_text("Extra Fields", exact=True).click()
+        self._field("project").wait_for(state="visible")
+
+    def _field(self, name: str) -> Locator:
+        return self.form.locator(f"[name=element_{name}]")
+
+    def fill(self, **values: str) -> None:
+        """Type into fields."""
+        for name, value in values.items():
+            self._field(name).fill(value)
+
+    def name(self, conn_id: str) -> None:
+        """Type the connection's id."""
+        field = self.form.get_by_role("textbox", name="Connection ID")
+        field.fill(conn_id)
+        field.blur()
+
+    @property
+    def can_save(self) -> bool:
+        """Whether the form may be saved as it is."""
+        return self.form.get_by_role("button", name="Save").is_enabled()
+
+    def picture(self, file: Path) -> None:
+        """Take a picture of the form."""
+        self.form.screenshot(path=file)
+
+    def save(self) -> None:
+        """Save the form; it closes."""
+        self.form.get_by_role("button", name="Save").click()
+        self.form.wait_for(state="hidden")
+
+    def shown(self) -> Mapping[str, tuple[str, str]]:
+        """Kind and value of every field of the form that is one input."""
+        found = self.form.locator("input[name^=element_]").evaluate_all(
+            "fields => fields.map((field) => [field.name, field.type, field.value])"
+        )
+        return {name.removeprefix("element_"): (kind, value) for name, kind, value in found}
+
+    def test(self, conn_id: str) -> str:
+        """Press Test; return what it says."""
+        self._row(conn_id).get_by_role("button", name="Test Connection").click()
+        said = self.page.get_by_text(re.compile(r"^Test Connection (Successful|Failed)$"))
+        said.wait_for()
+        return said.locator("..").inner_text()
+
+    def _row(self, conn_id: str) -> Locator:
+        return self.page.get_by_role("row").filter(has_text=conn_id)
+
+
+class TaskPage:
+    """The page of a task instance.
+
+    :param page: a page that is logged in.
+    :param url: Airflow's address.
+    """
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self._url = url
+
+    def open(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Load it."""
+        self.page.goto(f"{self._url}/dags/{dag_id}/runs/{run_id}/tasks/{task_id}")
+
+    def links(self) -> Mapping[str, str]:
+        """The links to Earth Engine, once they are there: their addresses by name."""
+        links = self.page.get_by_role("link", name=re.compile("Earth Engine"))
+        links.nth(1).wait_for()
+        return dict(links.evaluate_all("all => all.map((link) => [link.innerText.trim(), link.getAttribute('href')])"))
