@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_eeops import __version__
+from tests.support.versions import PINS
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 BIN = Path(sys.executable).parent
 
 
@@ -41,7 +41,7 @@ def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clean") / "venv"
     run(BIN / "uv", "venv", "--quiet", "--python", sys.executable, folder)
     python = folder / "bin" / "python"
-    run(BIN / "uv", "pip", "install", "--quiet", "--python", python, "--constraint", CONSTRAINTS, wheel)
+    run(BIN / "uv", "pip", "install", "--quiet", "--python", python, "--constraint", PINS, wheel)
     return python
 
 

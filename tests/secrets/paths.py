@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
-from airflow.sdk.execution_time.context import set_current_context
 
 from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
@@ -22,6 +21,7 @@ from airflow_provider_eeops.tracking import track_operations
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.support.signals import killed_when
 from tests.support.task_instance import FakeTaskInstance
+from tests.support.this_airflow import rendered_fields, set_current_context, stored_arguments
 
 __all__ = ["PATHS", "Task"]
 
@@ -70,8 +70,6 @@ def _operator(task: Task, **parameters: Any) -> EarthEngineCancelOperationsOpera
 
 def _executed(made: Any, task: Task) -> Iterator[Any]:
     """Execute it; yield what Airflow stores of it: rendered fields, the deferral, the result."""
-    from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
-
     task.ti.task = made
     try:
         yield made.execute(task.context)
@@ -82,16 +80,14 @@ def _executed(made: Any, task: Task) -> Iterator[Any]:
         yield error
     finally:
         yield made
-        yield json.dumps(_serialize_rendered_fields(made))
+        yield rendered_fields(made)
         yield task.ti.xcoms
 
 
 def _stored(deferred: TaskDeferred) -> Iterator[Any]:
     """What the task's end in deferral writes to the database."""
-    from airflow.sdk.serde import serialize
-
     path, arguments = deferred.trigger.serialize()
-    yield json.dumps([path, serialize(arguments), serialize(deferred.kwargs or {})])
+    yield from (path, stored_arguments(arguments), stored_arguments(deferred.kwargs or {}))
     yield from (deferred, deferred.trigger)
 
 
@@ -128,7 +124,7 @@ def _sensor_path(**parameters: Any) -> Path_:
 
 def _trigger(task: Task) -> EarthEngineOperationsTrigger:
     made = EarthEngineOperationsTrigger(operations=task.names)
-    made._task_instance = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1, try_number=1)
+    made.task_instance = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1, try_number=1)
     return made
 
 

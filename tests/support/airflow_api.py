@@ -1,10 +1,11 @@
-"""Airflow's REST API: what a person does in the UI, and what it shows them."""
+"""An Airflow as a person sees it: what they do in the UI through its REST API, and the logs of tasks."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -20,14 +21,17 @@ class AirflowApi:
     """The API server of a running Airflow.
 
     :param url: its address.
+    :param home: AIRFLOW_HOME.
     :param password: of its user ``admin``.
     """
 
     api = "api/v2"
     health_path = "api/v2/monitor/health"
+    xcom_options = "deserialize=true"
 
-    def __init__(self, url: str, *, password: str) -> None:
+    def __init__(self, url: str, *, home: Path, password: str) -> None:
         self.url = url
+        self.home = home
         self.password = password
         self._session = requests.Session()
         self._one_at_a_time = threading.Lock()
@@ -94,8 +98,13 @@ class AirflowApi:
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """What a task pushed, or None."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        answer = self._ask("GET", f"{path}?map_index={map_index}&deserialize=true")
+        answer = self._ask("GET", f"{path}?map_index={map_index}&{self.xcom_options}")
         return answer.json()["value"] if answer.ok else None
+
+    def log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """The text of all logs of a task in a run, its triggers' too."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        return "\n".join(path.read_text(errors="replace") for path in sorted(folder.rglob("*.log*")))
 
     def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
         if "Authorization" not in self._session.headers and self._session.auth is None:

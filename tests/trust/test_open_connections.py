@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk.execution_time.context import set_current_context
 
 from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.api.models import OperationResult, Outcome, Report
@@ -25,6 +24,7 @@ from airflow_provider_eeops.tracking import track_operations
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.support.processes import wait_until
 from tests.support.signals import killed_when
+from tests.support.this_airflow import set_current_context
 from tests.unit.glue.conftest import SetConnection
 
 pytestmark = pytest.mark.usefixtures("connection")

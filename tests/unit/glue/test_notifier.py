@@ -7,13 +7,11 @@ from typing import Any, cast
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseNotifier, Context
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
 
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.notifications import operations as module
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
-from tests.support.supervisor import FakeSupervisor
+from tests.support.supervisor import FakeSupervisor, GetTaskStates, GetXCom
 from tests.support.task_instance import FakeTaskInstance
 from tests.unit.glue.conftest import SetConnection
 
@@ -29,7 +27,7 @@ def ti() -> FakeTaskInstance:
 def supervisor(ti: FakeTaskInstance, monkeypatch: pytest.MonkeyPatch) -> FakeSupervisor:
     """The run of the task instance, which has failed."""
     supervisor = FakeSupervisor(ti.xcoms, {("export", -1): "failed"})
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    supervisor.install(monkeypatch)
     return supervisor
 
 

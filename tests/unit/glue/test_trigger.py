@@ -205,7 +205,7 @@ def test_the_first_wait_of_a_process_asks_airflow_so_that_a_kill_need_not_wait_f
 
 
 def placed(waiting: EarthEngineOperationsTrigger, *, map_index: int = -1) -> EarthEngineOperationsTrigger:
-    waiting._task_instance = SimpleNamespace(
+    waiting.task_instance = SimpleNamespace(
         dag_id="dag", task_id="wait", run_id="run", map_index=map_index, try_number=1
     )
     return waiting
