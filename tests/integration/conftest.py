@@ -23,8 +23,10 @@ def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
     """The emulator as its users start it."""
     directory = tmp_path_factory.mktemp("emulator")
     port = free_port()
-    # Exports of the DAG example_export_sensor are to succeed soon, the others are to live until they are cancelled.
-    options = ("--project", "test-project", "--pending-seconds", "1", "--run-seconds", "25", "--cancel-seconds", "2")
+    # Exports of the DAG example_export_sensor are to succeed soon, the others are to live until they are cancelled,
+    # which takes longer on Airflow 2: each task imports Airflow anew.
+    lives = "150" if IS_AIRFLOW_2 else "25"
+    options = ("--project", "test-project", "--pending-seconds", "1", "--run-seconds", lives, "--cancel-seconds", "2")
     with emulator(port, directory=directory, options=options) as process:
         client = EmulatorClient(f"http://127.0.0.1:{port}", project="test-project", key_path=directory / "key.json")
         wait_until("the emulator", client.answers, seconds=30)

@@ -46,6 +46,7 @@ class Airflow2Parts(AirflowParts):
     api = "api/v1"
     health_path = "health"
     xcom_options = "stringify=false"
+    run_seconds = 400.0
     parts = (PUBLIC_API, SCHEDULER, DAG_PROCESSOR, TRIGGERER)
 
     def __init__(

@@ -28,6 +28,7 @@ class AirflowApi:
     api = "api/v2"
     health_path = "api/v2/monitor/health"
     xcom_options = "deserialize=true"
+    run_seconds = 180.0
 
     def __init__(self, url: str, *, home: Path, password: str) -> None:
         self.url = url
@@ -62,9 +63,10 @@ class AirflowApi:
         """State of a run."""
         return str(self._json("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
 
-    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 180) -> str:
+    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float | None = None) -> str:
         """Return the state in which a run ended."""
-        wait_until(f"run of {dag_id}", lambda: self.run_state(dag_id, run_id) in FINISHED, seconds=seconds, every=0.5)
+        limit = self.run_seconds if seconds is None else seconds
+        wait_until(f"run of {dag_id}", lambda: self.run_state(dag_id, run_id) in FINISHED, seconds=limit, every=0.5)
         return self.run_state(dag_id, run_id)
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:

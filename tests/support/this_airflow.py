@@ -13,7 +13,10 @@ from tests.support.versions import IS_AIRFLOW_2
 __all__ = [
     "DEFERRAL_TIMED_OUT",
     "TRIGGER_TIMEOUT",
+    "link_keys",
+    "registered_hook",
     "rendered_fields",
+    "serialized_and_back",
     "set_current_context",
     "stored_arguments",
 ]
@@ -63,3 +66,39 @@ def stored_arguments(arguments: Any) -> str:
 
         return json.dumps(BaseSerialization.serialize(arguments))
     return json.dumps(serialize(arguments))
+
+
+def serialized_and_back(dag: Any) -> Any:
+    """The DAG as the scheduler and the API server read it; what is stored is checked against Airflow's schema.
+
+    :param dag: the DAG.
+    """
+    from airflow.serialization import serialized_objects
+
+    # Before Airflow 3.2 one class is both what is stored and how.
+    serialization = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+    stored = json.loads(json.dumps(serialization.to_dict(dag)))
+    serialization.validate_schema(stored)
+    return serialization.from_dict(stored)
+
+
+def registered_hook(connection_type: str) -> Any:
+    """What Airflow knows of the hook of a connection type, once it has imported it.
+
+    :param connection_type: the type.
+    """
+    try:
+        from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+    except ImportError:  # before Airflow 3.2
+        from airflow.providers_manager import ProvidersManager
+
+        return ProvidersManager().hooks[connection_type]
+    return ProvidersManagerTaskRuntime().hooks[connection_type]
+
+
+def link_keys(task: Any) -> dict[str, str]:
+    """XCom keys of the addresses of a stored task's links, by the links' names.
+
+    :param task: a task that was read back.
+    """
+    return {link.name: getattr(link, "xcom_key", None) or link.XCOM_KEY for link in task.operator_extra_links}

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-__all__ = ["AIRFLOW", "CANNOT_RUN", "IS_AIRFLOW_2", "PINS"]
+__all__ = ["AIRFLOW", "CANNOT_RUN", "IS_AIRFLOW_2", "OTHERS_WARNINGS", "PINS"]
 
 _VERSION: Final = version("apache-airflow")
 
@@ -31,3 +31,12 @@ CANNOT_RUN: Final[Mapping[str, str]] = {
     if since > AIRFLOW
 }
 """Example DAGs that need a later Airflow, and why."""
+
+_STANDARD_PROVIDER = "ignore:The `airflow.operators.branch.BaseBranchOperator`"  # which asks this Airflow for it
+_TEST_CLIENT = "ignore:Using `httpx` with `starlette.testclient`"  # a package of Airflow's imports it
+
+OTHERS_WARNINGS: Final[tuple[str, ...]] = {
+    (3, 0): (_STANDARD_PROVIDER, _TEST_CLIENT),
+    (3, 1): (_STANDARD_PROVIDER, "ignore:The anyio.abc.BlockingPortal alias"),  # the same test client's
+}.get(AIRFLOW, ())
+"""Filters, by the beginning of the text, for warnings of what Airflow itself imports; all others are errors."""
