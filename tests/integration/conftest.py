@@ -45,5 +45,6 @@ def airflow(emulator_process: EmulatorClient, tmp_path_factory: pytest.TempPathF
         tmp_path_factory.mktemp("airflow"),
         dags,
         connections={"earthengine_default": emulator_process.connection_extras},
+        settings={"PYTHONWARNINGS": "default"},  # which test_warnings.py reads
     ) as running:
         yield running

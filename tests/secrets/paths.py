@@ -124,7 +124,8 @@ def _sensor_path(**parameters: Any) -> Path_:
 
 def _trigger(task: Task) -> EarthEngineOperationsTrigger:
     made = EarthEngineOperationsTrigger(operations=task.names)
-    made.task_instance = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1, try_number=1)
+    instance: Any = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1, try_number=1)
+    made.task_instance = instance
     return made
 
 

@@ -71,7 +71,7 @@ class Airflow2Parts(AirflowParts):
             "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
             "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": port,
             "AIRFLOW__WEBSERVER__WORKERS": "1",
-            "PYTHONWARNINGS": "ignore",
+            "PYTHONWARNINGS": self.env.get("PYTHONWARNINGS", "ignore"),
         }
         self._postgres = postgres()
 

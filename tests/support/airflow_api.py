@@ -27,6 +27,7 @@ class AirflowApi:
 
     api = "api/v2"
     health_path = "api/v2/monitor/health"
+    env: dict[str, str]
     xcom_options = "deserialize=true"
     run_seconds = 180.0
 

@@ -5,6 +5,7 @@ An Airflow that is started differs in :mod:`tests.support.airflow_2`.
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any
 
@@ -73,8 +74,7 @@ def serialized_and_back(dag: Any) -> Any:
 
     :param dag: the DAG.
     """
-    from airflow.serialization import serialized_objects
-
+    serialized_objects: Any = importlib.import_module("airflow.serialization.serialized_objects")
     # Before Airflow 3.2 one class is both what is stored and how.
     serialization = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
     stored = json.loads(json.dumps(serialization.to_dict(dag)))
@@ -87,13 +87,12 @@ def registered_hook(connection_type: str) -> Any:
 
     :param connection_type: the type.
     """
+    manager: Any
     try:
-        from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+        manager = importlib.import_module("airflow.sdk.providers_manager_runtime").ProvidersManagerTaskRuntime
     except ImportError:  # before Airflow 3.2
-        from airflow.providers_manager import ProvidersManager
-
-        return ProvidersManager().hooks[connection_type]
-    return ProvidersManagerTaskRuntime().hooks[connection_type]
+        manager = importlib.import_module("airflow.providers_manager").ProvidersManager
+    return manager().hooks[connection_type]
 
 
 def link_keys(task: Any) -> dict[str, str]:

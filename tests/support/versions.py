@@ -11,7 +11,7 @@ __all__ = ["AIRFLOW", "CANNOT_RUN", "IS_AIRFLOW_2", "OTHERS_WARNINGS", "PINS"]
 
 _VERSION: Final = version("apache-airflow")
 
-AIRFLOW: Final = tuple(int(part) for part in _VERSION.split(".")[:2])
+AIRFLOW: Final = (int(_VERSION.split(".")[0]), int(_VERSION.split(".")[1]))
 """Its major and minor version."""
 
 IS_AIRFLOW_2: Final = AIRFLOW < (3, 0)
@@ -35,8 +35,10 @@ CANNOT_RUN: Final[Mapping[str, str]] = {
 _STANDARD_PROVIDER = "ignore:The `airflow.operators.branch.BaseBranchOperator`"  # which asks this Airflow for it
 _TEST_CLIENT = "ignore:Using `httpx` with `starlette.testclient`"  # a package of Airflow's imports it
 
-OTHERS_WARNINGS: Final[tuple[str, ...]] = {
+_BY_AIRFLOW: Final[Mapping[tuple[int, int], tuple[str, ...]]] = {
     (3, 0): (_STANDARD_PROVIDER, _TEST_CLIENT),
     (3, 1): (_STANDARD_PROVIDER, "ignore:The anyio.abc.BlockingPortal alias"),  # the same test client's
-}.get(AIRFLOW, ())
+}
+
+OTHERS_WARNINGS: Final = _BY_AIRFLOW.get(AIRFLOW, ())
 """Filters, by the beginning of the text, for warnings of what Airflow itself imports; all others are errors."""

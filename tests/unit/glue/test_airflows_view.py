@@ -6,9 +6,11 @@ import importlib
 import inspect
 import json
 import pkgutil
+import runpy
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -23,7 +25,7 @@ from airflow_provider_eeops.get_provider_info import get_provider_info
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.links import LINKS
 from tests.support.this_airflow import link_keys, registered_hook, rendered_fields, serialized_and_back
-from tests.support.versions import AIRFLOW
+from tests.support.versions import AIRFLOW, CANNOT_RUN
 
 NAME = "projects/one/operations/A"
 
@@ -78,13 +80,13 @@ OPERATORS = tuple(classes(BaseOperator, "operators", "sensors"))
 NOTIFIERS = tuple(classes(BaseNotifier, "notifications"))
 
 
-def parameters(made: type) -> set[str]:
+def parameters(made: Any) -> set[str]:
     """Parameters of a class's own, without those of its base classes."""
     own = inspect.signature(inspect.unwrap(made.__init__)).parameters.values()
     return {each.name for each in own if each.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def every_way(made: type) -> list[dict[str, Any]]:
+def every_way(made: Any) -> list[dict[str, Any]]:
     """Arguments that set all parameters; several sets where some exclude each other."""
     taken = parameters(made)
     of_sources = taken & set().union(SOURCES, *SOURCES.values())
@@ -147,6 +149,17 @@ def test_template_fields_of_notifiers_are_attributes_and_parameters(notifier: An
     assert set(notifier.template_fields) <= parameters(notifier)
 
 
+EXAMPLES = sorted((Path(__file__).parents[3] / "example_dags").glob("example_*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_read_without_a_warning(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := CANNOT_RUN.get(path.stem):
+        pytest.skip(reason)
+    monkeypatch.syspath_prepend(path.parent)
+    runpy.run_path(str(path))
+
+
 # Links
 
 
@@ -154,7 +167,7 @@ def test_the_links_of_tasks_are_registered() -> None:
     declared = {type(link) for operator in OPERATORS for link in operator.operator_extra_links}
     registered = set(get_provider_info()["extra-links"])
     assert {f"{link.__module__}.{link.__name__}" for link in declared} == registered
-    assert registered <= set(ProvidersManager().extra_links_class_names)
+    assert registered <= set(ProvidersManager().extra_links_class_names)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("operator", "arguments"), EVERY_TASK)

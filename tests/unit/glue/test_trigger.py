@@ -205,9 +205,8 @@ def test_the_first_wait_of_a_process_asks_airflow_so_that_a_kill_need_not_wait_f
 
 
 def placed(waiting: EarthEngineOperationsTrigger, *, map_index: int = -1) -> EarthEngineOperationsTrigger:
-    waiting.task_instance = SimpleNamespace(
-        dag_id="dag", task_id="wait", run_id="run", map_index=map_index, try_number=1
-    )
+    instance: Any = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=map_index, try_number=1)
+    waiting.task_instance = instance
     return waiting
 
 
