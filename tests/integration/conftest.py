@@ -17,6 +17,12 @@ from tests.support.versions import CANNOT_RUN, IS_AIRFLOW_2
 
 ROOT = Path(__file__).parents[2]
 
+_SETTINGS = {
+    "PYTHONWARNINGS": "default",  # test_warnings.py reads them
+    # A small machine starts few tasks of Airflow 2 at once within the short limits of the examples.
+    "AIRFLOW__CORE__PARALLELISM": "3" if IS_AIRFLOW_2 else "6",
+}
+
 
 @pytest.fixture(scope="session")
 def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorClient]:
@@ -45,6 +51,6 @@ def airflow(emulator_process: EmulatorClient, tmp_path_factory: pytest.TempPathF
         tmp_path_factory.mktemp("airflow"),
         dags,
         connections={"earthengine_default": emulator_process.connection_extras},
-        settings={"PYTHONWARNINGS": "default"},  # which test_warnings.py reads
+        settings=_SETTINGS,
     ) as running:
         yield running

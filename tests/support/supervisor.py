@@ -5,6 +5,7 @@ It answers what the DAG processor and the triggerer both answer, and nothing els
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +124,8 @@ class FakeSupervisor:
         }
 
     def _get_one(self, **which: Any) -> Any:
-        return self._answer(GetXCom(**which))
+        stored = self._answer(GetXCom(**which))
+        return importlib.import_module("airflow.serialization.serde").deserialize(stored)
 
     def _get_task_states(self, dag_id: str, run_id: str, task_ids: Sequence[str] | None) -> Any:
         return self._answer(GetTaskStates(dag_id=dag_id, task_ids=task_ids, run_ids=[run_id]))

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-__all__ = ["AIRFLOW", "CANNOT_RUN", "IS_AIRFLOW_2", "OTHERS_WARNINGS", "PINS"]
+__all__ = ["AIRFLOW", "CANNOT_RUN", "IS_AIRFLOW_2", "OTHERS_WARNINGS", "PINS", "RESCHEDULE_ASKS_DATABASE"]
 
 _VERSION: Final = version("apache-airflow")
 
@@ -32,13 +32,19 @@ CANNOT_RUN: Final[Mapping[str, str]] = {
 }
 """Example DAGs that need a later Airflow, and why."""
 
+RESCHEDULE_ASKS_DATABASE: Final = "a sensor of Airflow 2 that reschedules asks the database"
+
 _STANDARD_PROVIDER = "ignore:The `airflow.operators.branch.BaseBranchOperator`"  # which asks this Airflow for it
 _TEST_CLIENT = "ignore:Using `httpx` with `starlette.testclient`"  # a package of Airflow's imports it
 
 _BY_AIRFLOW: Final[Mapping[tuple[int, int], tuple[str, ...]]] = {
+    (2, 11): (
+        "ignore:Encountered JSON value in `extra`",
+        "ignore:Encountered non-JSON in `extra`",
+    ),  # of tests' bad input
     (3, 0): (_STANDARD_PROVIDER, _TEST_CLIENT),
     (3, 1): (_STANDARD_PROVIDER, "ignore:The anyio.abc.BlockingPortal alias"),  # the same test client's
 }
 
 OTHERS_WARNINGS: Final = _BY_AIRFLOW.get(AIRFLOW, ())
-"""Filters, by the beginning of the text, for warnings of what Airflow itself imports; all others are errors."""
+"""Filters, by the beginning of the text, for what Airflow itself imports, or a test asks for; others are errors."""

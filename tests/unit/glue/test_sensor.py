@@ -26,6 +26,7 @@ from tests.support.clock import AdvancingClock
 from tests.support.signals import killed_when, timed_out_when
 from tests.support.task_instance import FakeTaskInstance
 from tests.support.this_airflow import DEFERRAL_TIMED_OUT, TRIGGER_TIMEOUT
+from tests.support.versions import IS_AIRFLOW_2, RESCHEDULE_ASKS_DATABASE
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -333,6 +334,7 @@ def test_an_executed_sensor_can_be_copied(emulator: Emulator, context: Context) 
     assert copy.deepcopy(waiting).operations == waiting.operations
 
 
+@pytest.mark.skipif(IS_AIRFLOW_2, reason=RESCHEDULE_ASKS_DATABASE)
 def test_reschedule_mode_leaves_the_wait_to_airflow(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     ti.get_first_reschedule_date = lambda _context: None  # type: ignore[attr-defined]
     name = emulator.add_operation()

@@ -142,7 +142,8 @@ def test_a_log_that_nobody_takes_does_not_stop_the_event_loop(
 
 
 @pytest.mark.usefixtures("run")
-def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator) -> None:
+def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRIGGERS_HAVE_ON_KILL", True)
     name = emulator.add_operation()
 
     async def run() -> None:
@@ -231,7 +232,8 @@ def test_a_task_that_was_ended_has_its_operations_cancelled(emulator: Emulator, 
 
 
 @pytest.mark.usefixtures("run")
-def test_only_what_is_not_confirmed_is_asked_to_cancel(emulator: Emulator) -> None:
+def test_only_what_is_not_confirmed_is_asked_to_cancel(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRIGGERS_HAVE_ON_KILL", True)
     running, ended = emulator.add_operation(), emulator.add_operation(finished=True)
     waiting = placed(trigger(running, ended))
 
