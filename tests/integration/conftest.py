@@ -17,11 +17,11 @@ from tests.support.versions import CANNOT_RUN, IS_AIRFLOW_2
 
 ROOT = Path(__file__).parents[2]
 
-_SETTINGS = {
-    "PYTHONWARNINGS": "default",  # test_warnings.py reads them
-    # A small machine starts few tasks of Airflow 2 at once within the short limits of the examples.
-    "AIRFLOW__CORE__PARALLELISM": "3" if IS_AIRFLOW_2 else "6",
-}
+# A small machine starts few tasks of Airflow 2 at once within the short limits of the examples.
+_OF_AIRFLOW_2 = {"AIRFLOW__CORE__PARALLELISM": "3", "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "3"}
+
+_SETTINGS = {"PYTHONWARNINGS": "default", **(_OF_AIRFLOW_2 if IS_AIRFLOW_2 else {})}
+"""Warnings are shown for test_warnings.py."""
 
 
 @pytest.fixture(scope="session")

@@ -34,14 +34,12 @@ CANNOT_RUN: Final[Mapping[str, str]] = {
 
 RESCHEDULE_ASKS_DATABASE: Final = "a sensor of Airflow 2 that reschedules asks the database"
 
+_BAD_EXTRAS = ("ignore:Encountered JSON value in `extra`", "ignore:Encountered non-JSON in `extra`")  # tests' input
 _STANDARD_PROVIDER = "ignore:The `airflow.operators.branch.BaseBranchOperator`"  # which asks this Airflow for it
 _TEST_CLIENT = "ignore:Using `httpx` with `starlette.testclient`"  # a package of Airflow's imports it
 
 _BY_AIRFLOW: Final[Mapping[tuple[int, int], tuple[str, ...]]] = {
-    (2, 11): (
-        "ignore:Encountered JSON value in `extra`",
-        "ignore:Encountered non-JSON in `extra`",
-    ),  # of tests' bad input
+    (2, 11): _BAD_EXTRAS,
     (3, 0): (_STANDARD_PROVIDER, _TEST_CLIENT),
     (3, 1): (_STANDARD_PROVIDER, "ignore:The anyio.abc.BlockingPortal alias"),  # the same test client's
 }
