@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo standalone test check lint types site unit integration kill-matrix test-distributed benchmark docs
-.PHONY: fuzz soak floors newest audit audit-offline dist format constraints clean pictures
+.PHONY: fuzz soak floors test-matrix newest audit audit-offline dist format constraints clean pictures
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,7 +56,13 @@ floor-%: setup
 	@echo 'Airflow $*. Not run: $(NOT_AT_FLOORS)'
 	.cache/floor-$*/bin/python -m pytest -q -n auto -W ignore $(FLOOR_TESTS)
 
-newest: setup ## The same with the newest versions there are, of Airflow too
+# AIRFLOW=3.0.6 takes that version only. What each is pinned to: PINS in noxfile.py.
+ON_PYTHON := $(patsubst python%,%,$(notdir $(PYTHON)))
+
+test-matrix: setup ## Tests and example DAGs on every Airflow from 2.11 on, each in an environment of its own; an hour
+	$(BIN)/nox $(if $(AIRFLOW),--session airflow-$(AIRFLOW)-$(ON_PYTHON),--python $(ON_PYTHON))
+
+newest: setup ## The floors' tests with the newest versions there are, of Airflow too
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .cache/newest
 	$(BIN)/uv pip install --quiet --python .cache/newest/bin/python --editable '.[emulator]' --group unit
 	.cache/newest/bin/python -m pytest -q -n auto -W ignore tests/unit/api tests/unit/emulator tests/unit/glue
@@ -151,11 +157,20 @@ define pin_floors
 
 endef
 
+define pin_airflow
+	mkdir -p .cache
+	echo 'apache-airflow==$(1)' >.cache/airflow.txt
+	$(PIN) --universal --group matrix --constraint .cache/airflow.txt --constraint .ci/constraints-older-airflow.txt \
+	  --output-file .ci/airflow-$(1).txt pyproject.toml
+
+endef
+
 constraints: setup ## Pin the newest versions that work together
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 	  --all-extras --group dev --group benchmark --group distributed --group fuzz --group audit --group release \
 	  --constraint .ci/constraints.in --output-file .ci/constraints.txt pyproject.toml
 	$(foreach airflow,$(FLOORS),$(call pin_floors,$(airflow)))
+	$(foreach pins,$(wildcard .ci/airflow-*.txt),$(call pin_airflow,$(patsubst .ci/airflow-%.txt,%,$(pins))))
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

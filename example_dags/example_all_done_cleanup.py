@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import sleep
 
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from exports import new_export
 
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator

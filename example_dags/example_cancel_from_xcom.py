@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from exports import start_export
 
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG, Param
+from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_eeops.api.selecting import OperationSelector
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator

@@ -1,11 +1,12 @@
-"""Cancel from a Deadline Alert: what a late run has running is asked to cancel."""
+"""Cancel from a Deadline Alert (Airflow 3.2 or later): what a late run has running is asked to cancel."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from time import sleep
 
-from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, task  # type: ignore[attr-defined]
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type: ignore[attr-defined]
 from exports import new_export
 
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier

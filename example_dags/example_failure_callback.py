@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from time import sleep
 
-from airflow.sdk import DAG, get_current_context, task
+from airflow.providers.common.compat.sdk import DAG, get_current_context, task
 from exports import start_export
 
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier

@@ -1,4 +1,4 @@
-"""Keep every test's Airflow out of the user's AIRFLOW_HOME."""
+"""Keep every test's Airflow out of the user's AIRFLOW_HOME, and take its warnings for errors but those of itself."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import tempfile
 
 import pytest
 
+from tests.support.versions import OTHERS_WARNINGS
+
 _HOME = tempfile.mkdtemp(prefix="eeops-airflow-home-")
 
 for _name in [name for name in os.environ if name.startswith("AIRFLOW")]:
     del os.environ[_name]
 os.environ["AIRFLOW_HOME"] = _HOME  # read when airflow is first imported, so set before any test module is
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{_HOME}/airflow.db"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in OTHERS_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

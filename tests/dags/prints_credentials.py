@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from tests.e2e.observing import NotYetError
 from tests.e2e.place import Place
-from tests.support.airflow_2 import IS_AIRFLOW_2
+from tests.support.versions import IS_AIRFLOW_2
 
 __all__ = ["BAD_INPUT_DAGS", "BadInput", "try_bad_input"]
 

@@ -12,11 +12,12 @@ from tests.e2e.logs_2 import Airflow2Logs
 from tests.e2e.matrix import HEARTBEAT, HEARTBEAT_TIMEOUT
 from tests.e2e.observing import NotYetError, Observer
 from tests.e2e.starting import EMULATOR
-from tests.support.airflow_2 import IS_AIRFLOW_2, Airflow2Parts
+from tests.support.airflow_2 import Airflow2Parts
 from tests.support.airflow_database import AirflowDatabase
 from tests.support.airflow_parts import AirflowParts
 from tests.support.emulator_client import EmulatorClient
 from tests.support.processes import emulator, free_port, wait_until
+from tests.support.versions import IS_AIRFLOW_2
 
 __all__ = ["Place", "started"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.e2e.matrix import HEARTBEAT
-from tests.support.airflow_2 import IS_AIRFLOW_2
+from tests.support.versions import IS_AIRFLOW_2
 
 __all__ = ["ALONE", "AT_ONCE", "CANNOT_RUN", "LATER", "SECONDS", "TOLD", "TOLD_BY"]
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.airflow_api import AirflowApi
 from tests.support.emulator_client import EmulatorClient
-from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import wait_until
+from tests.support.versions import CANNOT_RUN
 
 pytestmark = pytest.mark.e2e
 
@@ -23,8 +24,15 @@ _SECOND = 1 / 3600
 CALLBACKS = ("example_dag_callback", "example_retry_callback", "example_deadline")
 
 
+@pytest.fixture(autouse=True)
+def _cannot_run(request: pytest.FixtureRequest) -> None:
+    """Skip the example that this Airflow cannot run, and say why."""
+    if reason := CANNOT_RUN.get(request.function.__name__.removeprefix("test_")):
+        pytest.skip(reason)
+
+
 @pytest.fixture(scope="module")
-def runs(airflow: LocalAirflow, emulator_process: EmulatorClient) -> Mapping[str, str]:
+def runs(airflow: AirflowApi, emulator_process: EmulatorClient) -> Mapping[str, str]:
     """A run of each example but those of callbacks, all started at once."""
     by_name = [emulator_process.add_operation(description=f"by-name-{n}", run_seconds=600) for n in range(2)]
     for description in ("nightly-1", "nightly-2", "weekly-nightly"):
@@ -37,13 +45,17 @@ def runs(airflow: LocalAirflow, emulator_process: EmulatorClient) -> Mapping[str
         "example_nightly_sweep": {"longest_run_hours": _SECOND, "validate_only": True},
         "example_cost_guard": {"eecu_hours": 1},
     }
-    return {dag_id: airflow.trigger(dag_id, conf.get(dag_id)) for dag_id in EXAMPLES if dag_id not in CALLBACKS}
+    return {
+        dag_id: airflow.trigger(dag_id, conf.get(dag_id))
+        for dag_id in EXAMPLES
+        if dag_id not in {*CALLBACKS, *CANNOT_RUN}
+    }
 
 
 @pytest.fixture(scope="module")
-def callback_runs(airflow: LocalAirflow) -> Mapping[str, str]:
+def callback_runs(airflow: AirflowApi) -> Mapping[str, str]:
     """A run of each example of a callback, started when the others have ended: a small machine runs few at once."""
-    return {dag_id: airflow.trigger(dag_id) for dag_id in CALLBACKS}
+    return {dag_id: airflow.trigger(dag_id) for dag_id in CALLBACKS if dag_id not in CANNOT_RUN}
 
 
 def test_every_example_has_a_test() -> None:
@@ -51,18 +63,14 @@ def test_every_example_has_a_test() -> None:
     assert {f"example_{name.removeprefix('example_')}" for name in tested} == set(EXAMPLES)
 
 
-def test_example_cancel_by_name(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
-) -> None:
+def test_example_cancel_by_name(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     assert airflow.wait_for_run("example_cancel_by_name", runs["example_cancel_by_name"]) == "success"
     assert emulator_process.states("by-name") == ["CANCELLED"] * 2
     report = airflow.xcom("example_cancel_by_name", runs["example_cancel_by_name"], "cancel")
     assert report["counts"] == {"cancelled": 2}
 
 
-def test_example_nightly_sweep(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
-) -> None:
+def test_example_nightly_sweep(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     dag_id, tried = "example_nightly_sweep", runs["example_nightly_sweep"]
     assert airflow.wait_for_run(dag_id, tried) == "success"
     assert airflow.xcom(dag_id, tried, "sweep")["counts"] == {"not_requested": 2}
@@ -74,7 +82,7 @@ def test_example_nightly_sweep(
     assert emulator_process.states("weekly-nightly") == ["RUNNING"]
 
 
-def test_example_cost_guard(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+def test_example_cost_guard(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     run_id = runs["example_cost_guard"]
     assert airflow.wait_for_run("example_cost_guard", run_id) == "success"
     costly, queued = emulator_process.operations("cost-guard")
@@ -84,7 +92,7 @@ def test_example_cost_guard(airflow: LocalAirflow, emulator_process: EmulatorCli
 
 
 def test_example_cancel_from_xcom(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+    airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]
 ) -> None:
     assert airflow.wait_for_run("example_cancel_from_xcom", runs["example_cancel_from_xcom"]) == "success"
     operations = emulator_process.operations("from-xcom")
@@ -94,15 +102,13 @@ def test_example_cancel_from_xcom(
     assert set(report["counts"]) <= {"cancelled", "cancel_requested"}
 
 
-def test_example_mapped_exports(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
-) -> None:
+def test_example_mapped_exports(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     assert airflow.wait_for_run("example_mapped_exports", runs["example_mapped_exports"]) == "success"
     assert emulator_process.states("mapped") == ["CANCELLED"] * 3
 
 
 def test_example_all_done_cleanup(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+    airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]
 ) -> None:
     run_id = runs["example_all_done_cleanup"]
     tracked = ("example_all_done_cleanup", run_id, "export", "earthengine_operations")
@@ -116,7 +122,7 @@ def test_example_all_done_cleanup(
 
 
 def test_example_failure_callback(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+    airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]
 ) -> None:
     run_id = runs["example_failure_callback"]
     assert airflow.wait_for_run("example_failure_callback", run_id) == "failed"
@@ -125,9 +131,7 @@ def test_example_failure_callback(
     assert f"{operation['name']}: cancel requested" in airflow.log("example_failure_callback", run_id, "export")
 
 
-def test_example_export_sensor(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
-) -> None:
+def test_example_export_sensor(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     run_id = runs["example_export_sensor"]
     wait_until("both exports", lambda: len(emulator_process.operations("export-sensor")) == 2, seconds=120)
     emulator_process.finish("export-sensor")
@@ -137,7 +141,7 @@ def test_example_export_sensor(
 
 
 def test_example_deferrable_confirm(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+    airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]
 ) -> None:
     run_id = runs["example_deferrable_confirm"]
     assert airflow.wait_for_run("example_deferrable_confirm", run_id) == "success"
@@ -146,9 +150,7 @@ def test_example_deferrable_confirm(
     assert "Pausing task as DEFERRED" in airflow.log("example_deferrable_confirm", run_id, "cancel")
 
 
-def test_example_track_exports(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
-) -> None:
+def test_example_track_exports(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     run_id = runs["example_track_exports"]
     assert airflow.wait_for_run("example_track_exports", run_id) == "failed"
     assert airflow.task_states("example_track_exports", run_id) == {"export": "failed", "confirm": "success"}
@@ -160,7 +162,7 @@ def test_example_track_exports(
 
 
 def test_example_dag_callback(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
+    airflow: AirflowApi, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
 ) -> None:
     run_id = callback_runs["example_dag_callback"]
     tracked = ("example_dag_callback", run_id, "export", "earthengine_operations")
@@ -177,7 +179,7 @@ def test_example_dag_callback(
 
 
 def test_example_retry_callback(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
+    airflow: AirflowApi, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
 ) -> None:
     run_id = callback_runs["example_retry_callback"]
     assert airflow.wait_for_run("example_retry_callback", run_id) == "failed"
@@ -189,7 +191,7 @@ def test_example_retry_callback(
 
 
 def test_example_deadline(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
+    airflow: AirflowApi, emulator_process: EmulatorClient, callback_runs: Mapping[str, str]
 ) -> None:
     run_id = callback_runs["example_deadline"]
     assert airflow.wait_for_run("example_deadline", run_id) == "failed"

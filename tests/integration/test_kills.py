@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.airflow_api import AirflowApi
 from tests.support.emulator_client import EmulatorClient
-from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -13,12 +13,12 @@ pytestmark = pytest.mark.e2e
 DAG_ID = "tracked_until_killed"
 
 
-def tracked(airflow: LocalAirflow, run_id: str) -> list[str]:
+def tracked(airflow: AirflowApi, run_id: str) -> list[str]:
     """Names that the task recorded in this try."""
     return list(airflow.xcom(DAG_ID, run_id, "export", "earthengine_operations") or [])
 
 
-def running(airflow: LocalAirflow, run_id: str, *, besides: list[str]) -> str:
+def running(airflow: AirflowApi, run_id: str, *, besides: list[str]) -> str:
     """The operation that the task started, once it has; not one of an earlier try."""
     wait_until("the export", lambda: bool(set(tracked(airflow, run_id)) - set(besides)), seconds=120)
     (name,) = tracked(airflow, run_id)
@@ -34,7 +34,7 @@ def asked_to_cancel(emulator: EmulatorClient, name: str) -> bool:
     return any(record["name"] == name for record in emulator.requests("cancel"))
 
 
-def test_marked_failed_while_running(airflow: LocalAirflow, emulator_process: EmulatorClient) -> None:
+def test_marked_failed_while_running(airflow: AirflowApi, emulator_process: EmulatorClient) -> None:
     run_id = airflow.trigger(DAG_ID)
     name = running(airflow, run_id, besides=[])
     airflow.mark_failed(DAG_ID, run_id, "export")
@@ -45,7 +45,7 @@ def test_marked_failed_while_running(airflow: LocalAirflow, emulator_process: Em
     assert f"{name}: cancel requested" in log
 
 
-def test_cleared_while_running(airflow: LocalAirflow, emulator_process: EmulatorClient) -> None:
+def test_cleared_while_running(airflow: AirflowApi, emulator_process: EmulatorClient) -> None:
     run_id = airflow.trigger(DAG_ID)
     old = running(airflow, run_id, besides=[])
     airflow.clear(DAG_ID, run_id, "export")

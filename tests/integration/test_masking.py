@@ -6,15 +6,15 @@ import json
 
 import pytest
 
+from tests.support.airflow_api import AirflowApi
 from tests.support.emulator_client import EmulatorClient
-from tests.support.local_airflow import LocalAirflow
 
 pytestmark = pytest.mark.e2e
 
 DAG_ID = "prints_credentials"
 
 
-def test_a_task_that_prints_its_key_and_token(airflow: LocalAirflow, emulator_process: EmulatorClient) -> None:
+def test_a_task_that_prints_its_key_and_token(airflow: AirflowApi, emulator_process: EmulatorClient) -> None:
     run_id = airflow.trigger(DAG_ID)
     state = airflow.wait_for_run(DAG_ID, run_id)
     log = airflow.log(DAG_ID, run_id, "show")

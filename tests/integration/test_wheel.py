@@ -13,11 +13,11 @@ import pytest
 
 from airflow_provider_eeops import __version__
 from tests.support.checkout import copied, tracked_files
+from tests.support.versions import PINS
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 BIN = Path(sys.executable).parent
 
 
@@ -46,7 +46,7 @@ def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clean") / "venv"
     run(BIN / "uv", "venv", "--quiet", "--python", sys.executable, folder)
     python = folder / "bin" / "python"
-    run(BIN / "uv", "pip", "install", "--quiet", "--python", python, "--constraint", CONSTRAINTS, wheel)
+    run(BIN / "uv", "pip", "install", "--quiet", "--python", python, "--constraint", PINS, wheel)
     return python
 
 
@@ -95,7 +95,7 @@ def testing_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("testing") / "venv"
     run(BIN / "uv", "venv", "--quiet", "--python", sys.executable, folder)
     python = folder / "bin" / "python"
-    install = (BIN / "uv", "pip", "install", "--quiet", "--python", python, "--constraint", CONSTRAINTS)
+    install = (BIN / "uv", "pip", "install", "--quiet", "--python", python, "--constraint", PINS)
     run(*install, f"{wheel}[emulator]", "--group", f"{ROOT / 'pyproject.toml'}:unit")
     return python
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
-from airflow.sdk.execution_time.context import set_current_context
 
 from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
@@ -22,6 +22,8 @@ from airflow_provider_eeops.tracking import track_operations
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.support.signals import killed_when
 from tests.support.task_instance import FakeTaskInstance
+from tests.support.this_airflow import rendered_fields, set_current_context, stored_arguments
+from tests.support.versions import IS_AIRFLOW_2, RESCHEDULE_ASKS_DATABASE
 
 __all__ = ["PATHS", "Task"]
 
@@ -39,7 +41,7 @@ class Task:
 
     @property
     def context(self) -> Context:
-        return cast(Context, {"ti": self.ti})
+        return cast(Context, {"ti": self.ti, "dag": self.ti.task.dag})
 
 
 Path_ = Callable[[Task], Iterator[Any]]
@@ -70,8 +72,6 @@ def _operator(task: Task, **parameters: Any) -> EarthEngineCancelOperationsOpera
 
 def _executed(made: Any, task: Task) -> Iterator[Any]:
     """Execute it; yield what Airflow stores of it: rendered fields, the deferral, the result."""
-    from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
-
     task.ti.task = made
     try:
         yield made.execute(task.context)
@@ -82,16 +82,14 @@ def _executed(made: Any, task: Task) -> Iterator[Any]:
         yield error
     finally:
         yield made
-        yield json.dumps(_serialize_rendered_fields(made))
+        yield rendered_fields(made)
         yield task.ti.xcoms
 
 
 def _stored(deferred: TaskDeferred) -> Iterator[Any]:
     """What the task's end in deferral writes to the database."""
-    from airflow.sdk.serde import serialize
-
     path, arguments = deferred.trigger.serialize()
-    yield json.dumps([path, serialize(arguments), serialize(deferred.kwargs or {})])
+    yield from (path, stored_arguments(arguments), stored_arguments(deferred.kwargs or {}))
     yield from (deferred, deferred.trigger)
 
 
@@ -119,6 +117,8 @@ def _killed(task: Task) -> Iterator[Any]:
 
 def _sensor_path(**parameters: Any) -> Path_:
     def path(task: Task) -> Iterator[Any]:
+        if IS_AIRFLOW_2 and parameters.get("mode") == "reschedule":
+            pytest.skip(RESCHEDULE_ASKS_DATABASE)
         task.ti.get_first_reschedule_date = lambda _context: None  # type: ignore[attr-defined]
         given = {"timeout": 0.05, "poke_interval": 0.01, "deferrable": False, "poll_failure_limit": 1} | parameters
         yield from _executed(EarthEngineOperationsSensor(task_id="wait", operations=task.names, **given), task)
@@ -128,7 +128,8 @@ def _sensor_path(**parameters: Any) -> Path_:
 
 def _trigger(task: Task) -> EarthEngineOperationsTrigger:
     made = EarthEngineOperationsTrigger(operations=task.names)
-    made._task_instance = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1, try_number=1)
+    instance: Any = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=-1, try_number=1)
+    made.task_instance = instance
     return made
 
 

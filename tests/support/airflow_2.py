@@ -6,7 +6,6 @@ SQLite allows but one task at a time there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +18,7 @@ from tests.support.postgres import postgres
 from tests.support.postgres_database import PostgresDatabase
 from tests.support.processes import wait_until
 
-__all__ = ["IS_AIRFLOW_2", "Airflow2Database", "Airflow2Parts"]
-
-IS_AIRFLOW_2 = version("apache-airflow").startswith("2.")
+__all__ = ["Airflow2Database", "Airflow2Parts"]
 
 _RENAMED = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD",
@@ -48,6 +45,8 @@ class Airflow2Parts(AirflowParts):
 
     api = "api/v1"
     health_path = "health"
+    xcom_options = "stringify=false"
+    run_seconds = 400.0
     parts = (PUBLIC_API, SCHEDULER, DAG_PROCESSOR, TRIGGERER)
 
     def __init__(
@@ -56,7 +55,7 @@ class Airflow2Parts(AirflowParts):
         dags: Path,
         *,
         connections: Mapping[str, Mapping[str, Any]],
-        settings: Mapping[str, str],
+        settings: Mapping[str, str] | None = None,
         password: str = "admin",
     ) -> None:
         super().__init__(home, dags, connections=connections, settings=settings, password=password)
@@ -72,7 +71,7 @@ class Airflow2Parts(AirflowParts):
             "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
             "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": port,
             "AIRFLOW__WEBSERVER__WORKERS": "1",
-            "PYTHONWARNINGS": "ignore",
+            "PYTHONWARNINGS": self.env.get("PYTHONWARNINGS", "ignore"),
         }
         self._postgres = postgres()
 

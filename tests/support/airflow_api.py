@@ -1,4 +1,4 @@
-"""Airflow's REST API: what a person does in the UI, and what it shows them."""
+"""An Airflow as a person sees it: what they do in the UI through its REST API, and the logs of tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -21,14 +22,19 @@ class AirflowApi:
     """The API server of a running Airflow.
 
     :param url: its address.
+    :param home: AIRFLOW_HOME.
     :param password: of its user ``admin``.
     """
 
     api = "api/v2"
     health_path = "api/v2/monitor/health"
+    env: dict[str, str]
+    xcom_options = "deserialize=true"
+    run_seconds = 180.0
 
-    def __init__(self, url: str, *, password: str) -> None:
+    def __init__(self, url: str, *, home: Path, password: str) -> None:
         self.url = url
+        self.home = home
         self.password = password
         self._session = requests.Session()
         self._one_at_a_time = threading.Lock()
@@ -59,9 +65,10 @@ class AirflowApi:
         """State of a run."""
         return str(self._json("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
 
-    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 180) -> str:
+    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float | None = None) -> str:
         """Return the state in which a run ended."""
-        wait_until(f"run of {dag_id}", lambda: self.run_state(dag_id, run_id) in FINISHED, seconds=seconds, every=0.5)
+        limit = self.run_seconds if seconds is None else seconds
+        wait_until(f"run of {dag_id}", lambda: self.run_state(dag_id, run_id) in FINISHED, seconds=limit, every=0.5)
         return self.run_state(dag_id, run_id)
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
@@ -95,7 +102,7 @@ class AirflowApi:
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """What a task pushed, or None."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        answer = self._ask("GET", f"{path}?map_index={map_index}&deserialize=true")
+        answer = self._ask("GET", f"{path}?map_index={map_index}&{self.xcom_options}")
         return answer.json()["value"] if answer.ok else None
 
     def add_connection(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +120,11 @@ class AirflowApi:
         """
         body = {"connection_id": conn_id, "conn_type": "earthengine", "extra": json.dumps(dict(extras))}
         return dict(self._json("POST", "connections/test", body))
+
+    def log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """The text of all logs of a task in a run, its triggers' too."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        return "\n".join(path.read_text(errors="replace") for path in sorted(folder.rglob("*.log*")))
 
     def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
         if "Authorization" not in self._session.headers and self._session.auth is None:

@@ -44,16 +44,15 @@ class AirflowParts(AirflowApi):
         dags: Path,
         *,
         connections: Mapping[str, Mapping[str, Any]],
-        settings: Mapping[str, str],
+        settings: Mapping[str, str] | None = None,
         password: str = "admin",
     ) -> None:
-        super().__init__(f"http://127.0.0.1:{free_port()}", password=password)
-        self.home = home
+        super().__init__(f"http://127.0.0.1:{free_port()}", home=home, password=password)
         self._tasks_port = free_port()
         self.env = airflow_environment(home, dags, self.url, connections) | {
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self._tasks_port}/execution/",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=15",
-            **settings,
+            **(settings or {}),
         }
         self.sessions: set[int] = set()
         self._parts: dict[str, ProcessGroup] = {}

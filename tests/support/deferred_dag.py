@@ -10,7 +10,7 @@ __all__ = ["TASK_ID", "write_dag"]
 TASK_ID: Final = "wait"
 
 _DAG = """
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
 
 with DAG("{dag_id}"):

@@ -34,8 +34,7 @@ class LocalAirflow(AirflowApi):
         port: int | None = None,
         password: str = "admin",
     ) -> None:
-        super().__init__(f"http://127.0.0.1:{port or free_port()}", password=password)
-        self.home = home
+        super().__init__(f"http://127.0.0.1:{port or free_port()}", home=home, password=password)
         self.env = airflow_environment(home, dags, self.url, connections) | dict(settings or {})
         self._process = ProcessGroup([airflow_command(), "standalone"], output=home / "standalone.log", env=self.env)
 
@@ -60,11 +59,6 @@ class LocalAirflow(AirflowApi):
     def pid(self) -> int:
         """Process id of ``airflow standalone``; its group holds all processes."""
         return self._process.pid
-
-    def log(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """The text of all logs of a task in a run, its triggers' too."""
-        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
-        return "\n".join(path.read_text(errors="replace") for path in sorted(folder.rglob("*.log*")))
 
     def _healthy(self) -> bool:
         self._process.check_running()

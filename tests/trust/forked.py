@@ -178,10 +178,9 @@ def grandchildren() -> Any:
 
 def exits_in_block() -> Any:
     """A process that was forked in a block of ``track_operations`` leaves it, as by ``sys.exit``."""
-    from airflow.sdk.execution_time.context import set_current_context
-
     from airflow_provider_eeops.tracking import track_operations
     from tests.support.task_instance import FakeTaskInstance
+    from tests.support.this_airflow import set_current_context
 
     context: Any = {"ti": FakeTaskInstance()}
     (name, *_) = _names()

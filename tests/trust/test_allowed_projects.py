@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from airflow.sdk.execution_time.context import set_current_context
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
 from airflow_provider_eeops.api.polling import observe
@@ -27,6 +26,7 @@ from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSenso
 from airflow_provider_eeops.tracking import track_operations
 from airflow_provider_eeops.triggers import operations as triggers
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
+from tests.support.this_airflow import set_current_context
 from tests.unit.glue.conftest import SetConnection
 
 # None of these is in project one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -127,6 +128,34 @@ def test_the_floors_that_are_tested_are_versions_that_are_allowed(path: Path) ->
 def test_make_floors_installs_each_of_them() -> None:
     (line,) = re.findall(r"^FLOORS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert [f"floors-airflow-{version}.txt" for version in line.split()] == [path.name for path in FLOORS]
+
+
+def of_noxfile(name: str) -> Any:
+    """A constant of noxfile.py, read: nox is installed where it is run from only."""
+    (found,) = (
+        node.value
+        for node in ast.parse((ROOT / "noxfile.py").read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+    )
+    return ast.literal_eval(found)
+
+
+def test_each_airflow_is_pinned_to_the_version_that_its_session_names() -> None:
+    pinned = {
+        version: pins((ROOT / path).read_text())["apache-airflow"] for version, path in of_noxfile("PINS").items()
+    }
+    assert pinned == {version: version for version in of_noxfile("PINS")}
+    assert {path for path in of_noxfile("PINS").values() if "airflow" in path} == {
+        f".ci/{path.name}" for path in (ROOT / ".ci").glob("airflow-*.txt")
+    }
+
+
+def test_the_workflow_runs_each_session() -> None:
+    matrix = read(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["airflow"]["strategy"]["matrix"]
+    assert matrix["airflow"] == list(of_noxfile("PINS"))
+    assert matrix["python"] == list(of_noxfile("PYTHONS"))
+    excluded = {(each["airflow"], each["python"]) for each in matrix["exclude"]}
+    assert excluded == {(airflow, python) for airflow, some in of_noxfile("NO_PYTHON").items() for python in some}
 
 
 @pytest.mark.parametrize("requirement", RUNTIME, ids=lambda requirement: requirement.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, Context
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, Context
 
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.e2e.starting import COUNT, start

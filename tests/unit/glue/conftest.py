@@ -73,4 +73,4 @@ def ti() -> FakeTaskInstance:
 
 @pytest.fixture
 def context(ti: FakeTaskInstance) -> Context:
-    return cast(Context, {"ti": ti})
+    return cast(Context, {"ti": ti, "dag": ti.task.dag})

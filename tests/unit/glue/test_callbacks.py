@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from airflow.sdk import TaskInstanceState
+from airflow.providers.common.compat.sdk import TaskInstanceState
 
 from airflow_provider_eeops.callbacks import (
     Caller,
@@ -33,6 +33,7 @@ TABLE = {
     "deferred": "D",
     "up_for_reschedule": "D",
     "awaiting_input": "D",
+    "shutdown": "ERD",  # Airflow 2's
     "unknown": "ERD",
 }
 LETTERS = {"E": Caller.ENDING, "R": Caller.RETRYING, "P": Caller.ELSEWHERE, "D": Caller.DEADLINE}
@@ -69,7 +70,10 @@ MISSED = {"dag_run": {"dag_id": "d", "dag_run_id": "r"}, "deadline": {}}
         (MISSED, True, Caller.DEADLINE),
     ],
 )
-def test_who_calls(context: Mapping[str, Any], *, about_run: bool, caller: Caller) -> None:
+def test_who_calls(
+    context: Mapping[str, Any], *, about_run: bool, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_eeops.callbacks.STATE_FOLLOWS_CALLBACK", False)
     assert (run_of(context), is_about_run(context), caller_of(context)) == (Run("d", "r"), about_run, caller)
 
 

@@ -7,17 +7,19 @@ from typing import Any, cast
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseNotifier, Context
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom
 
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.notifications import operations as module
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
-from tests.support.supervisor import FakeSupervisor
+from tests.support.supervisor import FakeSupervisor, GetTaskStates, GetXCom
 from tests.support.task_instance import FakeTaskInstance
+from tests.support.versions import IS_AIRFLOW_2
 from tests.unit.glue.conftest import SetConnection
 
 pytestmark = pytest.mark.usefixtures("connection")
+
+NOTHING_SENT = ("No cancellation could be requested", "Failed to send notification")
+"""Ours, and that of Airflow 2, which tells of the error first."""
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def ti() -> FakeTaskInstance:
 def supervisor(ti: FakeTaskInstance, monkeypatch: pytest.MonkeyPatch) -> FakeSupervisor:
     """The run of the task instance, which has failed."""
     supervisor = FakeSupervisor(ti.xcoms, {("export", -1): "failed"})
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    supervisor.install(monkeypatch)
     return supervisor
 
 
@@ -57,6 +59,8 @@ def of_dag(**more: Any) -> Context:
 
 def of_deadline(**more: Any) -> Context:
     """Context of a deadline's callback: it went through JSON."""
+    if IS_AIRFLOW_2:
+        pytest.skip("Airflow 2 has no Deadline Alerts")
     context = {
         "dag_run": {"dag_id": "dag", "dag_run_id": "run", "state": "running"},
         "deadline": {"id": "0", "deadline_time": "2026-11-23T00:00:00Z"},
@@ -84,7 +88,7 @@ def test_a_mapped_instance_leaves_its_siblings_alone(
     supervisor.states = {("export", 0): "failed", ("export", 1): "failed"}
     failing.xcom_push("earthengine_operations", [own])
     failing.sibling("export", map_index=0).xcom_push("earthengine_operations", [others])
-    EarthEngineCancelOperationsNotifier()({"ti": failing})
+    EarthEngineCancelOperationsNotifier()({"ti": failing, "dag": failing.task.dag})
     assert [emulator.cancel_requested(own), emulator.cancel_requested(others)] == [True, False]
 
 
@@ -129,7 +133,7 @@ def test_never_raises_a_second_error(
         assert f"{name}: permission denied" in out
         assert "'rub bish': error" in out
     else:
-        assert "No cancellation could be requested" in out
+        assert any(text in out for text in NOTHING_SENT)
 
 
 def test_an_answer_that_says_finished_is_checked(
@@ -201,7 +205,7 @@ def test_a_later_try_is_left_alone(
     EarthEngineCancelOperationsNotifier()(context)
     assert emulator.requests == []
     out = capsys.readouterr().out
-    assert "[warning" in out
+    assert "warning" in out.lower()
     assert f"Left alone: 1 operation of task export, whose state is {state}, so that a later try may have" in out
     assert name in out
 
@@ -225,7 +229,11 @@ def test_the_state_is_read_after_the_names(
 
 @pytest.mark.parametrize(
     ("own", "state", "cancelled"),
-    [("failed", "running", True), ("skipped", "running", True), ("up_for_retry", "running", False)],
+    [
+        ("failed", "running", True),
+        ("skipped", "running", True),
+        ("up_for_retry", "running", IS_AIRFLOW_2),  # which stores the state after the callback
+    ],
 )
 def test_in_the_process_of_the_try(
     own: str,
@@ -353,7 +361,7 @@ def test_tasks_that_are_named_whatever_their_state(how: str, emulator: Emulator,
     supervisor.add("exports", "success", tracked, map_index=1)
     supervisor.add("other", "failed", other)
     notifier = EarthEngineCancelOperationsNotifier(xcom_task_ids=["submit", "{{ deadline and 'exports' }}"])
-    call(notifier, of_deadline(), how=how)
+    call(notifier, of_dag(deadline="missed"), how=how)
     assert requested(emulator) == {returned, mapped, tracked}
 
 
@@ -400,7 +408,7 @@ def test_without_the_connection_nothing_is_read(supervisor: FakeSupervisor, caps
     supervisor.add("export", "failed", ["projects/one/operations/A"])
     EarthEngineCancelOperationsNotifier(earthengine_conn_id="nope")(of_dag())
     out = capsys.readouterr().out
-    assert "No cancellation could be requested" in out
+    assert any(text in out for text in NOTHING_SENT)
     assert "connection 'nope' does not exist" in out
     assert not any(isinstance(message, GetXCom) for message in supervisor.asked)
 
@@ -442,7 +450,7 @@ def test_what_never_answers_is_left_behind(
     if how == "async":  # asyncio.run waits for its threads
         threading.Timer(1.5, released.set).start()
     begun = time.monotonic()
-    call(EarthEngineCancelOperationsNotifier(), of_dag() if how == "sync" else of_deadline(), how=how)
+    call(EarthEngineCancelOperationsNotifier(), of_dag(), how=how)
     assert time.monotonic() - begun < 10
     assert "Not done after 0.5 s, and not waited for any longer" in capsys.readouterr().out
     if how == "sync":  # another callback would wait behind it

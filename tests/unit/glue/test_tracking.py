@@ -12,7 +12,6 @@ from unittest.mock import create_autospec
 import ee.batch
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, AirflowTaskTimeout, Context, TaskDeferred
-from airflow.sdk.execution_time.context import set_current_context
 
 from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.emulator import Emulator, Fault
@@ -22,6 +21,7 @@ from airflow_provider_eeops.tracking import track_operations
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from tests.support.signals import killed_when
 from tests.support.task_instance import FakeTaskInstance
+from tests.support.this_airflow import set_current_context
 from tests.unit.glue.conftest import SetConnection
 from tests.unit.glue.test_retained import Store
 

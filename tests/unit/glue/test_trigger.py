@@ -143,7 +143,8 @@ def test_a_log_that_nobody_takes_does_not_stop_the_event_loop(
 
 
 @pytest.mark.usefixtures("run")
-def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator) -> None:
+def test_a_cancelled_trigger_cancels_no_operation(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRIGGERS_HAVE_ON_KILL", True)
     name = emulator.add_operation()
 
     async def run() -> None:
@@ -206,9 +207,8 @@ def test_the_first_wait_of_a_process_asks_airflow_so_that_a_kill_need_not_wait_f
 
 
 def placed(waiting: EarthEngineOperationsTrigger, *, map_index: int = -1) -> EarthEngineOperationsTrigger:
-    waiting._task_instance = SimpleNamespace(
-        dag_id="dag", task_id="wait", run_id="run", map_index=map_index, try_number=1
-    )
+    instance: Any = SimpleNamespace(dag_id="dag", task_id="wait", run_id="run", map_index=map_index, try_number=1)
+    waiting.task_instance = instance
     return waiting
 
 
@@ -233,7 +233,8 @@ def test_a_task_that_was_ended_has_its_operations_cancelled(emulator: Emulator, 
 
 
 @pytest.mark.usefixtures("run")
-def test_only_what_is_not_confirmed_is_asked_to_cancel(emulator: Emulator) -> None:
+def test_only_what_is_not_confirmed_is_asked_to_cancel(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRIGGERS_HAVE_ON_KILL", True)
     running, ended = emulator.add_operation(), emulator.add_operation(finished=True)
     waiting = placed(trigger(running, ended))
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-from airflow.sdk.execution_time import task_runner
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
@@ -21,7 +20,7 @@ NAMES = [f"projects/one/operations/{letter}" for letter in "ABC"]
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> FakeSupervisor:
     supervisor = FakeSupervisor()
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    supervisor.install(monkeypatch)
     return supervisor
 
 

@@ -1,0 +1,48 @@
+"""Which Airflow is installed, how it is pinned, and which tests it cannot run; asked without importing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+__all__ = ["AIRFLOW", "CANNOT_RUN", "IS_AIRFLOW_2", "OTHERS_WARNINGS", "PINS", "RESCHEDULE_ASKS_DATABASE"]
+
+_VERSION: Final = version("apache-airflow")
+
+AIRFLOW: Final = (int(_VERSION.split(".")[0]), int(_VERSION.split(".")[1]))
+"""Its major and minor version."""
+
+IS_AIRFLOW_2: Final = AIRFLOW < (3, 0)
+
+_CI = Path(__file__).parents[2] / ".ci"
+
+_OWN = _CI / f"airflow-{_VERSION}.txt"
+
+PINS: Final = _OWN if _OWN.exists() else _CI / "constraints.txt"
+"""What it was installed with, as pip's constraints."""
+
+CANNOT_RUN: Final[Mapping[str, str]] = {
+    example: reason
+    for example, (since, reason) in {
+        "example_deadline": ((3, 2), "airflow.sdk has Deadline Alerts from 3.2 on"),
+    }.items()
+    if since > AIRFLOW
+}
+"""Example DAGs that need a later Airflow, and why."""
+
+RESCHEDULE_ASKS_DATABASE: Final = "a sensor of Airflow 2 that reschedules asks the database"
+
+_BAD_EXTRAS = ("ignore:Encountered JSON value in `extra`", "ignore:Encountered non-JSON in `extra`")  # tests' input
+_STANDARD_PROVIDER = "ignore:The `airflow.operators.branch.BaseBranchOperator`"  # which asks this Airflow for it
+_TEST_CLIENT = "ignore:Using `httpx` with `starlette.testclient`"  # a package of Airflow's imports it
+
+_BY_AIRFLOW: Final[Mapping[tuple[int, int], tuple[str, ...]]] = {
+    (2, 11): _BAD_EXTRAS,
+    (3, 0): (_STANDARD_PROVIDER, _TEST_CLIENT),
+    (3, 1): (_STANDARD_PROVIDER, "ignore:The anyio.abc.BlockingPortal alias"),  # the same test client's
+}
+
+OTHERS_WARNINGS: Final = _BY_AIRFLOW.get(AIRFLOW, ())
+"""Filters, by the beginning of the text, for what Airflow itself imports, or a test asks for; others are errors."""
