@@ -38,6 +38,9 @@ def get_provider_info() -> dict[str, Any]:
             kind: [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.{kind}.operations"]}]
             for kind in ("hooks", "operators", "sensors", "triggers")
         },
+        "task-decorators": [
+            {"class-name": f"{package}.decorators.exports.earthengine_task", "name": "earthengine"},
+        ],
         "notifications": [f"{package}.notifications.operations.EarthEngineCancelOperationsNotifier"],
         "extra-links": [
             f"{package}.links.EarthEngineTasksLink",

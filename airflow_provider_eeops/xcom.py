@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OPERATIONS_KEY",
     "RETURN_VALUE",
+    "STARTING_KEY",
     "pull_from_instance",
     "pull_from_tasks",
     "pull_own",
@@ -28,6 +29,7 @@ __all__ = [
     "push_operations",
     "push_owned",
     "push_report",
+    "push_result",
     "source_task_ids",
     "task_states",
     "unknown_task",
@@ -35,6 +37,9 @@ __all__ = [
 
 OPERATIONS_KEY = "earthengine_operations"
 """XCom key of the operations a task started."""
+
+STARTING_KEY = "earthengine_starting"
+"""XCom key of the starts that a task may have made, and had no answer to."""
 
 RETURN_VALUE = "return_value"
 """XCom key of what a task returns."""
@@ -84,11 +89,21 @@ def push_report(context: Context, report: Report) -> bool:
     :param report: the report.
     :return: whether it is there.
     """
+    return push_result(context, report.to_dict())
+
+
+def push_result(context: Context, value: Any) -> bool:
+    """Push a task's return value now, as :func:`push_report` does.
+
+    :param context: the task's context.
+    :param value: the value.
+    :return: whether it is there.
+    """
     ti: Any = context["ti"]
     if not getattr(ti.task, "do_xcom_push", True):
         return False
     try:
-        ti.xcom_push(key=RETURN_VALUE, value=report.to_dict())
+        ti.xcom_push(key=RETURN_VALUE, value=value)
     except Exception:
         log.exception("The report could not be pushed to XCom.")
         return False
