@@ -62,7 +62,7 @@ from airflow_provider_eeops.exceptions import (
     UnimplementedError,
 )
 
-__all__ = ["Transport"]
+__all__ = ["LoopbackAdapter", "Transport", "close_connections", "reason", "route"]
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ class Transport:
         # Not google-auth's AuthorizedSession: it sends the token elsewhere too, to ask in which regions it may be used.
         self._session = self._made_session()
         self._session.headers["User-Agent"] = f"airflow-provider-eeops/{__version__}"
-        self._session.mount("http://", _LoopbackAdapter(pool_connections=1, pool_maxsize=self._pool_size))
+        self._session.mount("http://", LoopbackAdapter(pool_connections=1, pool_maxsize=self._pool_size))
         self._token_session = self._made_session()
 
     def _made_session(self) -> requests.Session:
@@ -238,8 +238,8 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections."""
-        _close(self._session)
-        _close(self._token_session)
+        close_connections(self._session)
+        close_connections(self._token_session)
 
     def request(
         self,
@@ -370,7 +370,7 @@ class Transport:
         except _NO_TOKEN_AT_ALL as error:
             return self._no_token(error)
         except Exception as error:  # noqa: BLE001 - a source of credentials may be a program of the user's
-            return CredentialsError(f"no token for {principal(self.credentials)}: {_reason(error)}")
+            return CredentialsError(f"no token for {principal(self.credentials)}: {reason(error)}")
         if not self._has_usable_token():
             self.credentials.token = None
             return CredentialsError(
@@ -422,25 +422,17 @@ class Transport:
             )
         broken = isinstance(error, (google.auth.exceptions.TransportError, _NoTokenServerError))
         told = error.args and not broken
-        reason = " ".join(str(error.args[0]).split()) if told else _reason(error)
+        why = " ".join(str(error.args[0]).split()) if told else reason(error)
         missing = explain_token(str(error.args[1:]))
         return CredentialsError(
-            f"no token for {principal(self.credentials)}: {self._redaction.text(reason)[:_SHOWN]}"
+            f"no token for {principal(self.credentials)}: {self._redaction.text(why)[:_SHOWN]}"
             + (f" ({missing})" if missing else ""),
             retryable=broken or bool(getattr(error, "retryable", False)),
             retry_after=getattr(error, "retry_after", None),
         )
 
     def _route(self, url: str) -> dict[str, Any]:
-        """Give each request its route: the environment's proxies and certificates win over those of a session."""
-        route: dict[str, Any] = {"allow_redirects": False}
-        if url.startswith("http://"):  # to this machine, or its cloud's metadata server: a proxy could read it
-            route["proxies"] = dict.fromkeys(("http", "all"))
-        elif self._proxies:
-            route["proxies"] = dict(self._proxies)  # requests adds to it
-        if self._ca_bundle:
-            route["verify"] = self._ca_bundle
-        return route
+        return route(url, proxies=self._proxies, ca_bundle=self._ca_bundle)
 
     def _timeouts(self, budget: Budget, until: float) -> urllib3.Timeout:
         remaining = max(until - self._clock.monotonic(), _LEAST_TIMEOUT)
@@ -466,7 +458,7 @@ class Transport:
             ) as response:
                 content = b"".join(self._read(response, _LARGEST_ANSWER if response.ok else _LARGEST_ERROR, until))
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            failed = ConnectionFailedError(f"{call} at {self._base_url}: no answer ({_reason(error)}).")
+            failed = ConnectionFailedError(f"{call} at {self._base_url}: no answer ({reason(error)}).")
         else:
             content = self._redaction.content(content)  # a page may repeat the request
             return self._answer(call, response, content)
@@ -502,7 +494,7 @@ class Transport:
         if error is not None or response.status_code == requests.codes.too_many_requests:
             raise _api_error(call, response.status_code, error or {}, content, retry_after)
         # Whatever else comes on the connections of who answers so is nobody's answer: they are not used again.
-        _close(self._session)
+        close_connections(self._session)
         what = f"a redirect to {self._redaction.text(_origin(response))}" if response.is_redirect else _shown(content)
         raise UnexpectedAnswerError(
             f"{call}: HTTP {response.status_code} with an answer that is not the API's: {what}.",
@@ -572,7 +564,24 @@ def _again(error: CredentialsError) -> CredentialsError:
 _of_parents: list[tuple[requests.Session, requests.Session]] = []
 
 
-def _close(session: requests.Session) -> None:
+def route(url: str, *, proxies: Mapping[str, str] | None, ca_bundle: str | None) -> dict[str, Any]:
+    """Give a request its route: the environment's proxies and certificates win over those of a session.
+
+    :param url: where it goes.
+    :param proxies: proxies by scheme.
+    :param ca_bundle: path of CA certificates to trust instead of the default.
+    """
+    given: dict[str, Any] = {"allow_redirects": False}
+    if url.startswith("http://"):  # to this machine, or its cloud's metadata server: a proxy could read it
+        given["proxies"] = dict.fromkeys(("http", "all"))
+    elif proxies:
+        given["proxies"] = dict(proxies)  # requests adds to it
+    if ca_bundle:
+        given["verify"] = ca_bundle
+    return given
+
+
+def close_connections(session: requests.Session) -> None:
     """Close the connections too: urllib3 leaves that to the end of the pool, which an error's traceback may hold."""
     for adapter in session.adapters.values():
         if isinstance(adapter, requests.adapters.HTTPAdapter):
@@ -599,8 +608,11 @@ class _LoopbackPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _LoopbackConnection
 
 
-class _LoopbackAdapter(requests.adapters.HTTPAdapter):
+class LoopbackAdapter(requests.adapters.HTTPAdapter):
+    """Is for plain http, to this machine alone."""
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _LoopbackPool}
 
@@ -610,7 +622,7 @@ def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest
     return request
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Name the innermost cause; the texts around it repeat addresses and may hold a proxy's password."""
     seen: list[BaseException] = [error]
     while True:
