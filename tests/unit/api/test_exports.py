@@ -9,7 +9,8 @@ import ee.batch
 import ee.encodable
 import pytest
 
-from airflow_provider_eeops.api.exports import METHODS, Export, client_is_initialized, client_project, exports_in
+from airflow_provider_eeops.api.ee_state import initialized_project
+from airflow_provider_eeops.api.exports import METHODS, Export, exports_in
 from airflow_provider_eeops.exceptions import InvalidInputError
 from tests.support.exports import EXPRESSION, image_export, table_export
 
@@ -99,24 +100,25 @@ def test_without_a_project_nothing_can_be_started() -> None:
 
 
 def initialised_for(monkeypatch: pytest.MonkeyPatch, project: str | None) -> None:
-    state = SimpleNamespace(initialized=project is not None, cloud_api_user_project=project)
-    monkeypatch.setitem(sys.modules, "ee.data", SimpleNamespace(_get_state=lambda: state))  # type: ignore[arg-type]
+    state = SimpleNamespace(cloud_api_user_project=project, cloud_api_base_url="https://earthengine.googleapis.com")
+    data = SimpleNamespace(is_initialized=lambda: project is not None, _get_state=lambda: state)
+    monkeypatch.setitem(sys.modules, "ee", SimpleNamespace(data=data))
 
 
 def test_an_export_of_another_project_is_refused_naming_both(monkeypatch: pytest.MonkeyPatch) -> None:
     initialised_for(monkeypatch, "two")
-    assert client_project() == "two"
+    assert initialized_project() == "two"
     with pytest.raises(InvalidInputError, match=r"initialised for project two, and this task starts .* project one"):
         exports_in([image_export()], project_id="one")
     assert exports_in(["projects/one/operations/A"], project_id="one"), "a started one is waited for wherever it is"
     initialised_for(monkeypatch, None)
-    assert client_project() is None
+    assert initialized_project() is None
     assert len(exports_in([image_export()], project_id="one")) == 1
 
 
 def test_without_the_client_nothing_is_initialised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "ee.data")
-    assert (client_is_initialized(), client_project()) == (False, None)
+    monkeypatch.delitem(sys.modules, "ee")
+    assert initialized_project() is None
 
 
 def test_a_task_is_told_its_operation() -> None:
