@@ -5,6 +5,7 @@ It is the user's dependency, and loaded on first use.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from airflow_provider_eeops.exceptions import CredentialsError, InvalidInputErro
 if TYPE_CHECKING:
     from airflow_provider_eeops.api.ee_http import EarthEngineHttp
 
-__all__ = ["initialized", "load_ee"]
+__all__ = ["initialized", "initialized_project", "load_ee"]
 
 
 def load_ee() -> Any:
@@ -172,6 +173,13 @@ def initialized(
         yield
     finally:
         _client.leave(opened)
+
+
+def initialized_project() -> str | None:
+    """Project that ``ee`` is initialised for in this process; None if it is for none, or not loaded."""
+    ee = sys.modules.get("ee")
+    place = None if ee is None else _place_of(ee)
+    return None if place is None else place.project_id
 
 
 def _place_of(ee: Any) -> _Place | None:

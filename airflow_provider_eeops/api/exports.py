@@ -6,16 +6,15 @@ that task is used.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
+from airflow_provider_eeops.api.ee_state import initialized_project, load_ee
 from airflow_provider_eeops.api.names import operation_id
 from airflow_provider_eeops.exceptions import InvalidInputError
 
-__all__ = ["METHODS", "Export", "client_is_initialized", "client_project", "exports_in"]
+__all__ = ["METHODS", "Export", "exports_in"]
 
 METHODS: Mapping[str, str] = {
     "EXPORT_CLASSIFIER": "classifier:export",
@@ -85,7 +84,7 @@ class Export:
         expression = body.get("expression")
         if expression is not None and not isinstance(expression, Mapping):
             try:
-                body["expression"] = import_module("ee.serializer").encode(expression, for_cloud_api=True)
+                body["expression"] = load_ee().serializer.encode(expression, for_cloud_api=True)
             except Exception as error:
                 raise InvalidInputError(
                     f"the expression of the export {self.description[:_SHOWN]!r} cannot be encoded:"
@@ -119,7 +118,7 @@ def exports_in(in_order: Sequence[Any], *, project_id: str | None) -> list[Expor
             f"the export {first.description[:_SHOWN]!r} needs a project to be started in: pass project_id, or set"
             " 'project' in the connection"
         )
-    made_in = client_project()
+    made_in = initialized_project()
     if made_in is not None and made_in != project_id:
         raise InvalidInputError(
             f"the export {first.description[:_SHOWN]!r} was made with Earth Engine initialised for project {made_in},"
@@ -127,20 +126,3 @@ def exports_in(in_order: Sequence[Any], *, project_id: str | None) -> list[Expor
             f" project_id={made_in!r}, or initialise Earth Engine for {project_id}"
         )
     return read
-
-
-def client_project() -> str | None:
-    """Project that Google's client is initialised for in this process; None if it is for none."""
-    project = getattr(_client_state(), "cloud_api_user_project", None)
-    return project if isinstance(project, str) and client_is_initialized() else None
-
-
-def client_is_initialized() -> bool:
-    """Whether Google's client is initialised in this process."""
-    return bool(getattr(_client_state(), "initialized", False))
-
-
-def _client_state() -> Any:
-    """The client's own state, which has no public reader."""
-    read = getattr(sys.modules.get("ee.data"), "_get_state", None)
-    return None if read is None else read()

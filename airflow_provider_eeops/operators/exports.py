@@ -20,7 +20,8 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_eeops._compat import PAUSES
 from airflow_provider_eeops.api.deadlines import backstop, deadline_of
-from airflow_provider_eeops.api.exports import Export, client_is_initialized, exports_in
+from airflow_provider_eeops.api.ee_state import initialized_project
+from airflow_provider_eeops.api.exports import Export, exports_in
 from airflow_provider_eeops.api.models import OperationState, Report, counted
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, observe, poll
 from airflow_provider_eeops.api.results import NotStarted, failure_of, rows_of
@@ -243,7 +244,7 @@ class EarthEngineExportOperator(BaseOperator):
         def waits_for_room() -> bool:
             return not (self.deferrable and owner.open_names)
 
-        with self._session():
+        with self._session(owner.hook):
             positions = self._positions(owner)
             if not positions and not owner.ledger.names:
                 return self._nothing()
@@ -273,7 +274,7 @@ class EarthEngineExportOperator(BaseOperator):
             returned = self.python_callable(*self.op_args, **kwargs)
             parsed = hook.parse(returned, accept_unstarted=True)  # it may be a generator
         except Exception as error:
-            if self.initialize or client_is_initialized():
+            if self.initialize or initialized_project() is not None:
                 raise
             raise InvalidInputError(
                 f"{error} (Earth Engine is not initialised here: leave initialize=True, or call ee.Initialize in the"
@@ -283,17 +284,13 @@ class EarthEngineExportOperator(BaseOperator):
         return exports_in(parsed.in_order, project_id=hook.project_id)
 
     @contextmanager
-    def _session(self) -> Iterator[None]:
+    def _session(self, hook: EarthEngineOperationsHook) -> Iterator[None]:
         if not self.initialize:
             yield
             return
-        from airflow_provider_eeops.session import earthengine_session
+        from airflow_provider_eeops.session import session_of
 
-        with earthengine_session(
-            earthengine_conn_id=self.earthengine_conn_id,
-            project_id=self.project_id,
-            impersonation_chain=self.impersonation_chain,
-        ):
+        with session_of(hook):
             yield
 
     def _nothing(self) -> list[dict[str, Any]]:
