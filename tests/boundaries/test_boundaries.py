@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import Context
 
 from airflow_provider_eeops.emulator import Emulator
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
-from tests.boundaries.walking import DESCRIPTIONS, RUN_SECONDS, Boundaries, Task
+from tests.boundaries.walking import DESCRIPTIONS, RUN_SECONDS, Boundaries, Requests, Task
 from tests.support.clock import AdvancingClock
 from tests.support.task_instance import FakeTaskInstance
 
@@ -28,16 +28,16 @@ _TERMINAL = {"SUCCEEDED", "CANCELLED", "FAILED"}
 class World:
     """An emulator that is emptied, and tasks in it."""
 
-    def __init__(self, emulator: Emulator, clock: AdvancingClock, **task: Any) -> None:
+    def __init__(self, emulator: Emulator, clock: AdvancingClock, requests: Requests) -> None:
         self.emulator = emulator
         self.clock = clock
-        self._task = task
-        self._runs = 0
+        self.task_parameters: dict[str, Any] = {}
+        self._requests = requests
 
     def task(self) -> Task:
-        self._runs += 1
+        """Make a task of which nothing is known, in an emulator that knows nothing."""
         self.emulator.remove_operations()
-        return Task(self.emulator, self.clock, **self._task)
+        return Task(self.emulator, self.clock, self._requests, **self.task_parameters)
 
     def killed(self, *, step: int = 1) -> Iterator[tuple[Task, str]]:
         """Kill the first try of a task at each boundary, until one gets past them all."""
@@ -56,9 +56,10 @@ class World:
 
 
 @pytest.fixture(params=["same", "already_exists"])
-def emulator(emulator: Emulator, request: pytest.FixtureRequest) -> Emulator:
+def world(emulator: Emulator, clock: AdvancingClock, request: pytest.FixtureRequest) -> Iterator[World]:
     emulator.request_id_repeat = request.param
-    return emulator
+    with Requests(clock).patched() as requests:
+        yield World(emulator, clock, requests)
 
 
 parametrized = pytest.mark.parametrize(
@@ -77,8 +78,8 @@ def _check_reattached(world: World, task: Task, rows: list[dict[str, Any]], at: 
 
 
 @parametrized
-def test_reattach(emulator: Emulator, clock: AdvancingClock, deferrable: bool, is_retained: bool) -> None:
-    world = World(emulator, clock, deferrable=deferrable, is_retained=is_retained)
+def test_reattach(world: World, deferrable: bool, is_retained: bool) -> None:
+    world.task_parameters = {"deferrable": deferrable, "is_retained": is_retained}
     for task, at in world.killed():
         rows = task.run(Boundaries())
         assert rows is not None
@@ -86,20 +87,18 @@ def test_reattach(emulator: Emulator, clock: AdvancingClock, deferrable: bool, i
 
 
 @pytest.mark.parametrize("is_retained", [True, False], ids=["store", "XCom"])
-def test_reattach_to_what_has_ended_meanwhile(emulator: Emulator, clock: AdvancingClock, is_retained: bool) -> None:
-    world = World(emulator, clock, is_retained=is_retained)
+def test_reattach_to_what_has_ended_meanwhile(world: World, is_retained: bool) -> None:
+    world.task_parameters = {"is_retained": is_retained}
     for task, at in world.killed():
-        clock.advance(RUN_SECONDS)
+        world.clock.advance(RUN_SECONDS)
         rows = task.run(Boundaries())
         assert rows is not None
         _check_reattached(world, task, rows, at)
 
 
 @parametrized
-def test_reattach_after_two_kills(
-    emulator: Emulator, clock: AdvancingClock, deferrable: bool, is_retained: bool
-) -> None:
-    world = World(emulator, clock, deferrable=deferrable, is_retained=is_retained)
+def test_reattach_after_two_kills(world: World, deferrable: bool, is_retained: bool) -> None:
+    world.task_parameters = {"deferrable": deferrable, "is_retained": is_retained}
     generator = random.Random(7)
     for task, at in world.killed(step=5):
         again = Boundaries(generator.randrange(_LEAST))
@@ -109,10 +108,10 @@ def test_reattach_after_two_kills(
 
 
 @parametrized
-def test_restart(emulator: Emulator, clock: AdvancingClock, deferrable: bool, is_retained: bool) -> None:
-    world = World(emulator, clock, on_retry="restart", deferrable=deferrable, is_retained=is_retained)
+def test_restart(world: World, deferrable: bool, is_retained: bool) -> None:
+    world.task_parameters = {"on_retry": "restart", "deferrable": deferrable, "is_retained": is_retained}
     for task, at in world.killed():
-        before = emulator.names()
+        before = world.emulator.names()
         rows = task.run(Boundaries())
         assert rows is not None
         names = [row["name"] for row in rows]
@@ -121,15 +120,13 @@ def test_restart(emulator: Emulator, clock: AdvancingClock, deferrable: bool, is
         assert sorted(task.recorded) == sorted(names), at
         assert not set(before) & set(names), at
         assert {states[name] for name in before} <= _TERMINAL, at
-        assert sorted([*before, *names]) == sorted(emulator.names()), at
-        assert max(Counter(world.descriptions(emulator.names())).values()) <= 2, at
+        assert sorted([*before, *names]) == sorted(world.emulator.names()), at
+        assert max(Counter(world.descriptions(world.emulator.names())).values()) <= 2, at
 
 
 @parametrized
-def test_without_a_next_try_a_cleanup_cancels_all(
-    emulator: Emulator, clock: AdvancingClock, deferrable: bool, is_retained: bool
-) -> None:
-    world = World(emulator, clock, deferrable=deferrable, is_retained=is_retained)
+def test_without_a_next_try_a_cleanup_cancels_all(world: World, deferrable: bool, is_retained: bool) -> None:
+    world.task_parameters = {"deferrable": deferrable, "is_retained": is_retained}
     for task, at in world.killed():
         ti = FakeTaskInstance(xcoms=task.xcoms).sibling("cleanup")
         FakeTaskInstance.sibling(ti, "task")

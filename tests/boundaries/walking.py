@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 import requests
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
@@ -21,7 +22,7 @@ from tests.support.clock import AdvancingClock
 from tests.support.exports import MemoryStore, image_export, table_export
 from tests.support.task_instance import FakeTaskInstance
 
-__all__ = ["DESCRIPTIONS", "RUN_SECONDS", "Boundaries", "Killed", "KilledError", "Task", "exports"]
+__all__ = ["DESCRIPTIONS", "RUN_SECONDS", "Boundaries", "Killed", "KilledError", "Requests", "Task", "exports"]
 
 DESCRIPTIONS = ("first", "second", "third")
 
@@ -85,26 +86,54 @@ class Boundaries:
         yield
         self.cross(f"after {label}")
 
-    @contextmanager
-    def of_requests(self, clock: AdvancingClock) -> Iterator[None]:
-        """Have the requests to the emulator as boundaries; time goes by with each look at an operation."""
-        send = LoopbackAdapter.send
 
-        def counted(adapter: LoopbackAdapter, request: requests.PreparedRequest, **more: Any) -> requests.Response:
-            call = f"{request.method} {str(request.url).rpartition('/')[2]}"
-            self.cross(f"before {call}")
+class Requests:
+    """Has the requests to the emulator as boundaries; time goes by with each look at an operation.
+
+    Connections belong to the try that made them: its threads may live on after it was killed, and must not get a
+    request out either.
+
+    :param clock: the emulator's.
+    """
+
+    def __init__(self, clock: AdvancingClock) -> None:
+        self._clock = clock
+        self._current = Boundaries()
+        self._of: WeakKeyDictionary[LoopbackAdapter, Boundaries] = WeakKeyDictionary()
+
+    @contextmanager
+    def of(self, boundaries: Boundaries) -> Iterator[None]:
+        """Have the connections that are made in the block belong to a try."""
+        before, self._current = self._current, boundaries
+        try:
+            yield
+        finally:
+            self._current = before
+
+    @contextmanager
+    def patched(self) -> Iterator[Self]:
+        """Be in the way of all requests, for a whole test."""
+        send, init = LoopbackAdapter.send, LoopbackAdapter.init_poolmanager
+
+        def made(adapter: LoopbackAdapter, *args: Any, **kwargs: Any) -> None:
+            self._of[adapter] = self._current
+            init(adapter, *args, **kwargs)
+
+        def sent(adapter: LoopbackAdapter, request: requests.PreparedRequest, **more: Any) -> requests.Response:
+            boundaries, call = self._of[adapter], f"{request.method} {str(request.url).rpartition('/')[2]}"
+            boundaries.cross(f"before {call}")
             answer = send(adapter, request, **more)
             if request.method == "GET":
-                clock.advance(_STEP)
+                self._clock.advance(_STEP)
             try:
-                self.cross(f"after {call}")
+                boundaries.cross(f"after {call}")
             except KilledError:
                 answer.close()
                 raise
             return answer
 
-        with patch.object(LoopbackAdapter, "send", counted):
-            yield
+        with patch.object(LoopbackAdapter, "send", sent), patch.object(LoopbackAdapter, "init_poolmanager", made):
+            yield self
 
 
 class _Store(MemoryStore):
@@ -140,6 +169,7 @@ class Task:
 
     :param emulator: Earth Engine.
     :param clock: its clock.
+    :param requests: those of the task.
     :param on_retry: as the operator has it.
     :param deferrable: as the operator has it.
     :param is_retained: whether there is a task state store.
@@ -147,6 +177,7 @@ class Task:
 
     emulator: Emulator
     clock: AdvancingClock
+    requests: Requests
     on_retry: Literal["reattach", "restart"] = "reattach"
     deferrable: bool = False
     is_retained: bool = True
@@ -159,7 +190,7 @@ class Task:
         self.try_number += 1
         self.xcoms.clear()
         try:
-            with boundaries.of_requests(self.clock):
+            with self.requests.of(boundaries):
                 return self._run(boundaries)
         except KilledError:
             return None
