@@ -96,6 +96,11 @@ class ExportOwner:
         gone = self._ended | self._settled | self._killing.settled
         return [name for name in self.ledger.names if name not in gone]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and self.client.clock.time() >= self.deadline
+
     def saw(self, operations: Iterable[Operation]) -> None:
         """Note which operations have ended.
 

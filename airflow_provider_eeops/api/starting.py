@@ -126,7 +126,11 @@ class Starter:
             for _ in range(len(some) - len(no_room)):
                 if told := progress.count(now=self._client.clock.monotonic()):
                     log.info("Starts answered: %s.", told)
-            if self._has_no_token(outcome) or (stop_at_failure and outcome.failed):
+            no_token = next((each for each in outcome.refused.values() if isinstance(each, CredentialsError)), None)
+            if no_token is not None:  # the others would meet the same
+                outcome.refused.update((asked.position, no_token) for asked in left)
+                left.clear()
+            if stop_at_failure and outcome.failed:
                 break
             was_full = bool(no_room)
             if not was_full:
@@ -236,7 +240,3 @@ class Starter:
         )
         self._sleep(seconds)
         return self._deadline is None or clock.time() < self._deadline
-
-    @staticmethod
-    def _has_no_token(outcome: Outcome) -> bool:
-        return any(isinstance(error, CredentialsError) for error in outcome.refused.values())

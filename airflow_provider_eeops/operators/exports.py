@@ -22,10 +22,10 @@ from airflow_provider_eeops._compat import PAUSES
 from airflow_provider_eeops.api.deadlines import backstop, deadline_of
 from airflow_provider_eeops.api.ee_state import initialized_project
 from airflow_provider_eeops.api.exports import Export, exports_in
-from airflow_provider_eeops.api.models import OperationState, Report, counted
+from airflow_provider_eeops.api.models import OperationState, Report, counted, listing
 from airflow_provider_eeops.api.polling import DEFAULT_CONCURRENCY, observe, poll
 from airflow_provider_eeops.api.results import NotStarted, failure_of, rows_of
-from airflow_provider_eeops.api.starts import goes_on
+from airflow_provider_eeops.api.starts import Asked, goes_on
 from airflow_provider_eeops.api.watching import Verdict, Watch, parse_states
 from airflow_provider_eeops.checks import require_choice, require_count, require_positive, seconds
 from airflow_provider_eeops.exceptions import InvalidInputError, NotConfirmedError, OperationsError
@@ -252,11 +252,10 @@ class EarthEngineExportOperator(BaseOperator):
                 positions, is_resumed=is_resumed, stop_at_failure=self.fail_fast, waits_for_room=waits_for_room
             )
         push_links(owner.context, owner.names)
+        if owner.is_over and (left or owner.not_started):
+            return self._conclude(owner, Verdict.TIMED_OUT, _not_started_in_time(left, owner.not_started))
         if owner.not_started and self.fail_fast:
             self._fail(owner)
-        if left and waits_for_room():
-            message = f"{counted(len(left))} to start found no room in Earth Engine's queue in time."
-            return self._conclude(owner, Verdict.TIMED_OUT, message)
         states = [OperationState.SUCCEEDED] if self.fail_fast else None
         watch = Watch(tuple(owner.names), deadline=owner.deadline, accepted_states=parse_states(states))
         verdict = self._look(owner, watch)
@@ -274,7 +273,8 @@ class EarthEngineExportOperator(BaseOperator):
             returned = self.python_callable(*self.op_args, **kwargs)
             parsed = hook.parse(returned, accept_unstarted=True)  # it may be a generator
         except Exception as error:
-            if self.initialize or initialized_project() is not None:
+            is_of_ee = type(error).__module__.partition(".")[0] == "ee"
+            if self.initialize or not is_of_ee or initialized_project() is not None:
                 raise
             raise InvalidInputError(
                 f"{error} (Earth Engine is not initialised here: leave initialize=True, or call ee.Initialize in the"
@@ -366,3 +366,10 @@ class EarthEngineExportOperator(BaseOperator):
         watch.learn(seen.operations, seen.errors)
         rows = rows_of(owner.names, owner.not_started, seen.operations, seen.errors)
         return rows, failure_of(watch.report(), owner.not_started)
+
+
+def _not_started_in_time(left: Sequence[Asked], not_started: Sequence[NotStarted]) -> str:
+    told = [f"{counted(len(left))} to start found no room in Earth Engine's queue in time"] if left else []
+    if not_started:
+        told.append(f"not started in time:\n{listing([each.result for each in not_started])}")
+    return "; ".join(told)
