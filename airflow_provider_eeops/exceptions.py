@@ -16,6 +16,8 @@
     │   ├── UnauthenticatedError            401
     │   ├── PermissionDeniedError           403
     │   ├── NotFoundError                   404
+    │   ├── AlreadyExistsError              409 ALREADY_EXISTS
+    │   ├── QueueFullError                  the project's queue of exports is full, whatever the status
     │   ├── QuotaExceededError              429                                      (retryable)
     │   ├── UnimplementedError              501
     │   └── UnavailableError                408, 500, 502, 503, 504                  (retryable)
@@ -23,6 +25,7 @@
     └── OperationsError                     carries the report of what became of each operation
         ├── CancellationFailedError         some could not be cancelled
         ├── OperationsFailedError           some ended in a state that was not accepted
+        ├── NotStartedError                 some could not be started
         └── NotConfirmedError               some were not confirmed in time
 
 All of them survive pickling, as Airflow passes errors between processes.
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_provider_eeops.api.models import Report
 
 __all__ = [
+    "AlreadyExistsError",
     "ApiError",
     "CancellationFailedError",
     "ConnectionFailedError",
@@ -50,10 +54,12 @@ __all__ = [
     "InvalidSettingsError",
     "NotConfirmedError",
     "NotFoundError",
+    "NotStartedError",
     "OperationsError",
     "OperationsFailedError",
     "PermissionDeniedError",
     "ProjectNotAllowedError",
+    "QueueFullError",
     "QuotaExceededError",
     "TaskKilledError",
     "UnauthenticatedError",
@@ -309,6 +315,14 @@ class NotFoundError(ApiError):
     """404: no such operation, or it has expired, or it is hidden from this principal."""
 
 
+class AlreadyExistsError(ApiError):
+    """409 ALREADY_EXISTS: something was started with this request id before."""
+
+
+class QueueFullError(ApiError):
+    """As many exports wait in the project as may: there is room when some have ended, which takes minutes."""
+
+
 class QuotaExceededError(ApiError):
     """429: too many requests."""
 
@@ -359,6 +373,10 @@ class CancellationFailedError(OperationsError):
 
 class OperationsFailedError(OperationsError):
     """Some operations ended in a state that was not accepted."""
+
+
+class NotStartedError(OperationsError):
+    """Some operations could not be started."""
 
 
 class NotConfirmedError(OperationsError):

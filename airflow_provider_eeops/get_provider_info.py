@@ -11,6 +11,13 @@ __all__ = ["UI_FIELD_BEHAVIOUR", "get_provider_info"]
 
 _INTEGRATION = "Google Earth Engine"
 
+_MODULES = {
+    "hooks": ("operations",),
+    "operators": ("operations", "exports"),
+    "sensors": ("operations",),
+    "triggers": ("operations",),
+}
+
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["host", "schema", "login", "password", "port"],
     "relabeling": {},
@@ -35,9 +42,14 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         **{
-            kind: [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.{kind}.operations"]}]
-            for kind in ("hooks", "operators", "sensors", "triggers")
+            kind: [
+                {"integration-name": _INTEGRATION, "python-modules": [f"{package}.{kind}.{each}" for each in modules]}
+            ]
+            for kind, modules in _MODULES.items()
         },
+        "task-decorators": [
+            {"class-name": f"{package}.decorators.exports.earthengine_task", "name": "earthengine"},
+        ],
         "notifications": [f"{package}.notifications.operations.EarthEngineCancelOperationsNotifier"],
         "extra-links": [
             f"{package}.links.EarthEngineTasksLink",

@@ -13,6 +13,7 @@ from airflow_provider_eeops.api.names import ParsedNames, operation_id
 from airflow_provider_eeops.exceptions import InvalidOperationNameError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
+from airflow_provider_eeops.recovering import add_recovered, intents_in
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OPERATIONS_KEY",
     "RETURN_VALUE",
+    "STARTING_KEY",
     "pull_from_instance",
     "pull_from_tasks",
     "pull_own",
@@ -29,15 +31,20 @@ __all__ = [
     "push_operations",
     "push_owned",
     "push_report",
+    "push_result",
     "source_task_ids",
     "task_ids_among",
     "task_states",
     "unknown_task",
     "what_was_pulled",
+    "with_starting_of",
 ]
 
 OPERATIONS_KEY = "earthengine_operations"
 """XCom key of the operations a task started."""
+
+STARTING_KEY = "earthengine_starting"
+"""XCom key of the starts that a task may have made, and had no answer to."""
 
 RETURN_VALUE = "return_value"
 """XCom key of what a task returns."""
@@ -116,11 +123,21 @@ def push_report(context: Context, report: Report) -> bool:
     :param report: the report.
     :return: whether it is there.
     """
+    return push_result(context, report.to_dict())
+
+
+def push_result(context: Context, value: Any) -> bool:
+    """Push a task's return value now, as :func:`push_report` does.
+
+    :param context: the task's context.
+    :param value: the value.
+    :return: whether it is there.
+    """
     ti: Any = context["ti"]
     if not getattr(ti.task, "do_xcom_push", True):
         return False
     try:
-        ti.xcom_push(key=RETURN_VALUE, value=report.to_dict())
+        ti.xcom_push(key=RETURN_VALUE, value=value)
     except Exception:
         log.exception("The report could not be pushed to XCom.")
         return False
@@ -166,7 +183,18 @@ def pull_from_tasks(
         found += _sifted(task_id, returned, tracked, hook)
     parsed = hook.parse(found)
     parsed.invalid += unknown
-    return parsed
+    return parsed if key is not None else _with_starting(ti, task_ids, parsed, hook)
+
+
+def _with_starting(ti: Any, task_ids: Any, parsed: ParsedNames, hook: EarthEngineOperationsHook) -> ParsedNames:
+    """Add what came of starts that the tasks had no answer to: a worker that was lost recorded no more of them."""
+    known = [task_id for task_id in _each(task_ids) if type(task_id) is str and task_id in ti.task.dag.task_dict]
+    pulled = [ti.xcom_pull(task_ids=task_id, key=STARTING_KEY, **_scope(ti, task_id)) for task_id in known]
+    intents = intents_in(pulled)
+    if not intents:
+        return parsed
+    of_siblings = hook.parse([ti.xcom_pull(task_ids=task_id, key=OPERATIONS_KEY) for task_id in known])
+    return add_recovered(parsed, intents, hook, taken=of_siblings.names)
 
 
 def pull_recorded(run: Run, instance: Instance, *, key: str = OPERATIONS_KEY) -> Any:
@@ -191,7 +219,22 @@ def pull_from_instance(run: Run, instance: Instance, *, hook: EarthEngineOperati
     :param hook: reads the names.
     """
     returned = pull_recorded(run, instance, key=RETURN_VALUE)
-    return hook.parse(_sifted(str(instance), returned, pull_recorded(run, instance), hook))
+    parsed = hook.parse(_sifted(str(instance), returned, pull_recorded(run, instance), hook))
+    return with_starting_of(run, instance, parsed, hook)
+
+
+def with_starting_of(run: Run, instance: Instance, parsed: ParsedNames, hook: EarthEngineOperationsHook) -> ParsedNames:
+    """Add what came of starts that one task instance of a run had no answer to.
+
+    Of a mapped one none is taken for its own, as its siblings may start the same: they are named as invalid.
+
+    :param run: the run.
+    :param instance: the task instance.
+    :param parsed: what it recorded.
+    :param hook: whose connection to look with.
+    """
+    intents = intents_in(pull_recorded(run, instance, key=STARTING_KEY))
+    return add_recovered(parsed, intents, hook, is_certain=instance.map_index < 0)
 
 
 def task_states(run: Run, task_ids: Sequence[str] | None = None) -> dict[str, str | None]:

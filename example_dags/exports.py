@@ -9,18 +9,16 @@ from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 if TYPE_CHECKING:
     import ee
 
-__all__ = ["new_export", "start_export"]
+__all__ = ["make_export", "new_export", "start_export"]
 
 
-def new_export(description: str) -> ee.batch.Task:
-    """Make an export, as an Earth Engine task that is not started yet.
+def make_export(description: str) -> ee.batch.Task:
+    """Make an export, as an Earth Engine task that is not started yet, where ee is initialised.
 
     :param description: what Earth Engine's task list shows.
     """
     import ee
 
-    hook = EarthEngineOperationsHook()
-    ee.Initialize(hook.credentials, project=hook.project_id, url=hook.base_url)
     return ee.batch.Export.image.toCloudStorage(
         image=ee.Image.constant(1),
         description=description,
@@ -28,6 +26,18 @@ def new_export(description: str) -> ee.batch.Task:
         region=ee.Geometry.Rectangle([7.0, 46.0, 7.1, 46.1]),
         scale=100,
     )
+
+
+def new_export(description: str) -> ee.batch.Task:
+    """Initialise ee, and make an export.
+
+    :param description: what Earth Engine's task list shows.
+    """
+    import ee
+
+    hook = EarthEngineOperationsHook()
+    ee.Initialize(hook.credentials, project=hook.project_id, url=hook.base_url)
+    return make_export(description)
 
 
 def start_export(description: str) -> ee.batch.Task:

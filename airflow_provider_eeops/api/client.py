@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from airflow_provider_eeops.api.clock import SYSTEM_CLOCK, Clock
 from airflow_provider_eeops.api.denials import Call, explain, remedy_for
@@ -32,6 +32,9 @@ from airflow_provider_eeops.exceptions import (
     UnexpectedAnswerError,
 )
 
+if TYPE_CHECKING:
+    from airflow_provider_eeops.api.exports import Export
+
 __all__ = ["PAGE_SIZE", "EarthEngineOperationsClient", "connect"]
 
 log = logging.getLogger(__name__)
@@ -43,7 +46,14 @@ PAGE_SIZE = 500
 _MOST_PAGES = 1000
 """Of one listing: half a million operations."""
 
-_METHODS: Mapping[Call, str] = {"cancel": "POST", "delete": "DELETE", "get": "GET", "list": "GET", "wait": "POST"}
+_METHODS: Mapping[Call, str] = {
+    "cancel": "POST",
+    "delete": "DELETE",
+    "export": "POST",
+    "get": "GET",
+    "list": "GET",
+    "wait": "POST",
+}
 _SHOWN = 80
 
 
@@ -159,6 +169,26 @@ class EarthEngineOperationsClient:
         name = self._checked(name)
         _check_empty(self._request("cancel", name, body={}), f":cancel of {name}")
         self.observer.count(CANCELS_REQUESTED, project=project_of(name))
+
+    def start_export(self, project_id: str, export: Export, request_id: str) -> Operation:
+        """Start an export. With the request id it is safe to repeat: one operation comes of it.
+
+        :param project_id: project whose quota it uses.
+        :param export: what to export.
+        :param request_id: at most 60 letters, digits and hyphens.
+        :raises QueueFullError: as many exports wait in the project as may.
+        :raises AlreadyExistsError: the request id was used before, and the server does not say by which operation.
+        :raises InvalidArgumentError: the server refuses the export.
+        """
+        project_id = check_project_id(project_id)
+        check_project_allowed(project_id, self._allowed_projects, project_id)
+        path = f"{self._api_version}/projects/{project_id}/{export.method}"
+        answer = self._send("export", path, body={**export.body(), "requestId": request_id})
+        started = _listed([answer], project_id)
+        if not started:
+            raise UnexpectedAnswerError(f"POST {path}: HTTP 200 with an answer that is no operation.", http_status=200)
+        check_operation_name(started[0].name)
+        return started[0]
 
     def delete_operation(self, name: str) -> None:
         """Delete the record of an operation. It does not cancel it.

@@ -12,11 +12,12 @@ from typing import Any, Literal, NamedTuple
 
 __all__ = ["PERMISSIONS", "SCOPES", "Call", "Denial", "explain", "explain_token", "remedy_for"]
 
-Call = Literal["cancel", "delete", "get", "list", "wait"]
+Call = Literal["cancel", "delete", "export", "get", "list", "wait"]
 
 PERMISSIONS: Mapping[Call, str] = {
     "cancel": "earthengine.operations.update",
     "delete": "earthengine.operations.delete",
+    "export": "earthengine.exports.create",
     "get": "earthengine.operations.get",
     "list": "earthengine.operations.list",
     "wait": "earthengine.operations.get",

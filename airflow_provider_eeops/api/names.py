@@ -22,6 +22,7 @@ __all__ = [
     "check_project_allowed",
     "check_project_id",
     "is_ee_task",
+    "is_started",
     "known_project",
     "operation_id",
     "packed",
@@ -53,10 +54,12 @@ class ParsedNames:
 
     :param names: operation names, each once, in order.
     :param invalid: one error for each item that is not an operation.
+    :param in_order: the names, and where they are accepted each ``ee.batch.Task`` that was not started, in order.
     """
 
     names: list[str] = field(default_factory=list)
     invalid: list[InvalidOperationNameError] = field(default_factory=list)
+    in_order: list[Any] = field(default_factory=list)
 
     def require_valid(self) -> list[str]:
         """Return the names.
@@ -81,6 +84,7 @@ def parse_operation_names(
     *,
     project_id: str | Callable[[], str | None] | None = None,
     allowed_projects: Collection[str] = (),
+    accept_unstarted: bool = False,
 ) -> ParsedNames:
     """Find the operation names in whatever a user holds.
 
@@ -93,8 +97,9 @@ def parse_operation_names(
     :param value: what the user holds.
     :param project_id: the project of bare ids; a callable is asked once, and only if there is a bare id.
     :param allowed_projects: if any, operations of other projects are invalid.
+    :param accept_unstarted: take an ``ee.batch.Task`` that was not started too, into ``in_order``.
     """
-    return _Parser(project_id, allowed_projects).parse(value)
+    return _Parser(project_id, allowed_projects, accept_unstarted=accept_unstarted).parse(value)
 
 
 def check_operation_name(name: str) -> str:
@@ -212,10 +217,18 @@ class _Overrun(Exception):  # noqa: N818 - ends the parsing, is no error
 
 
 class _Parser:
-    def __init__(self, project_id: str | Callable[[], str | None] | None, allowed_projects: Collection[str]) -> None:
+    def __init__(
+        self,
+        project_id: str | Callable[[], str | None] | None,
+        allowed_projects: Collection[str],
+        *,
+        accept_unstarted: bool,
+    ) -> None:
         self._project_id = project_id
         self._project_failure: Exception | None = None
         self._allowed = frozenset(allowed_projects)
+        self._accept_unstarted = accept_unstarted
+        self._unstarted: set[int] = set()
         self._seen: set[str] = set()
         self._path: list[Any] = []  # the containers around the value at hand, to notice one that holds itself
         self._visited = 0
@@ -279,7 +292,10 @@ class _Parser:
         elif isinstance(value, Report):
             self._enter(value, [result.name for result in value.results if not _was_none(result.name, result.outcome)])
         elif is_ee_task(value):
-            self._add(_name_of_ee_task(value))
+            if self._accept_unstarted and not is_started(value):
+                self._add_unstarted(value)
+            else:
+                self._add(_name_of_ee_task(value))
         elif (items := _items(value)) is not None:
             self._enter(value, items)
         else:
@@ -320,6 +336,12 @@ class _Parser:
         if name not in self._seen:
             self._seen.add(name)
             self._result.names.append(name)
+            self._result.in_order.append(name)
+
+    def _add_unstarted(self, task: Any) -> None:
+        if id(task) not in self._unstarted:
+            self._unstarted.add(id(task))  # nothing else gets this id: the result holds the task
+            self._result.in_order.append(task)
 
     def _full_name(self, value: Any) -> str:
         text = _text(value)
@@ -393,6 +415,14 @@ def is_ee_task(value: Any) -> bool:
     :param value: anything.
     """
     return hasattr(value, "operation_name") and hasattr(value, "task_type")
+
+
+def is_started(task: Any) -> bool:
+    """Whether an ``ee.batch.Task`` has an operation.
+
+    :param task: the task.
+    """
+    return bool(task.operation_name or getattr(task, "id", None))
 
 
 def _name_of_ee_task(task: Any) -> Any:

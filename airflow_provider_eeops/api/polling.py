@@ -39,6 +39,7 @@ DEFAULT_CONCURRENCY = 16
 _LAST_LOOK = 2.0
 """Seconds that a poll has at least, so that a watch ends with what was seen at its deadline."""
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 OnAnswers = Callable[[Mapping[str, Operation | EarthEngineError]], None]
@@ -64,19 +65,19 @@ class Observation:
 
 
 def in_parallel(
-    names: Iterable[str],
-    call: Callable[[str], T],
+    names: Iterable[K],
+    call: Callable[[K], T],
     *,
     max_concurrency: int,
     until: float | None = None,
     clock: Clock = SYSTEM_CLOCK,
-) -> Iterator[tuple[str, T | EarthEngineError]]:
+) -> Iterator[tuple[K, T | EarthEngineError]]:
     """Call once for each name, some at a time; yield what came of each, as it comes. One error stops no other.
 
     Only a token that cannot be had stops the calls not yet begun, as they would meet the same: it is what came of
     them. Left early (a timeout, a kill), it starts no further calls and does not wait for those under way.
 
-    :param names: operation names.
+    :param names: operation names, or what else there is one call for.
     :param call: what to do with one; its errors of ours are yielded, any other as one of ours.
     :param max_concurrency: calls at once.
     :param until: seconds of the clock's ``monotonic()`` at which an error is yielded for each call not done.
@@ -89,15 +90,15 @@ def in_parallel(
     )
 
 
-class _Attempt(Generic[T]):
+class _Attempt(Generic[K, T]):
     """A call that raises nothing and, once there is no token, makes no request."""
 
-    def __init__(self, call: Callable[[str], T]) -> None:
+    def __init__(self, call: Callable[[K], T]) -> None:
         self._call = call
         self._without_token: CredentialsError | None = None
         self._unexpected = False
 
-    def __call__(self, name: str) -> T | EarthEngineError:
+    def __call__(self, name: K) -> T | EarthEngineError:
         if self._without_token is not None:
             return self._without_token
         try:
@@ -113,11 +114,11 @@ class _Attempt(Generic[T]):
 
 
 def _in_parallel(
-    names: Iterable[str], attempt: _Attempt[T], max_concurrency: int, seconds: float
-) -> Iterator[tuple[str, T | EarthEngineError]]:
+    names: Iterable[K], attempt: _Attempt[K, T], max_concurrency: int, seconds: float
+) -> Iterator[tuple[K, T | EarthEngineError]]:
     end = time.monotonic() + seconds  # the queue waits on the machine's clock
     done: SimpleQueue[Future[T | EarthEngineError]] = SimpleQueue()
-    futures: dict[Future[T | EarthEngineError], str] = {}
+    futures: dict[Future[T | EarthEngineError], K] = {}
     left = iter(names)
     executor = ThreadPoolExecutor(max_workers=max_concurrency, thread_name_prefix="eeops")
     try:

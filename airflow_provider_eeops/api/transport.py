@@ -27,6 +27,7 @@ from airflow_provider_eeops.api.secrecy import ConcealedMapping, Redaction, forg
 from airflow_provider_eeops.api.tokens import Tokens
 from airflow_provider_eeops.exceptions import (
     CODES,
+    AlreadyExistsError,
     ApiError,
     ConnectionFailedError,
     EarthEngineError,
@@ -34,6 +35,7 @@ from airflow_provider_eeops.exceptions import (
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
+    QueueFullError,
     QuotaExceededError,
     UnauthenticatedError,
     UnavailableError,
@@ -311,9 +313,10 @@ def _api_error(
     status = str(error.get("status") or _STATUS_BY_HTTP.get(http_status, "UNKNOWN"))
     message = error.get("message")
     details = error.get("details")
-    cls = FailedPreconditionError if status == "FAILED_PRECONDITION" else _ERRORS.get(http_status, ApiError)
-    return cls(
-        message if isinstance(message, str) else sessions.shown(content),
+    told = message if isinstance(message, str) else sessions.shown(content)
+    cls = _BY_STATUS.get(status) or _ERRORS.get(http_status, ApiError)
+    return (QueueFullError if _QUEUE_IS_FULL in told else cls)(
+        told,
         http_status=http_status,
         status=status if status in CODES else "UNKNOWN",
         operation_name=call.operation_name,
@@ -321,6 +324,14 @@ def _api_error(
         retry_after=retry_after,
     )
 
+
+_BY_STATUS: Mapping[str, type[ApiError]] = {
+    "ALREADY_EXISTS": AlreadyExistsError,
+    "FAILED_PRECONDITION": FailedPreconditionError,
+}
+
+# Earth Engine's own words: the status that goes with them is not documented.
+_QUEUE_IS_FULL = "Too many tasks already in the queue"
 
 _STATUS_BY_HTTP: Mapping[int, str] = {
     400: "INVALID_ARGUMENT",

@@ -55,6 +55,8 @@ class Emulator:
     :param page_size_default: operations on a page if the request does not say
     :param queue_limit: most operations PENDING in one project
     :param queue_full_status: status of the answer to an export when the queue is full
+    :param request_id_repeat: answer to an export whose request id started one before: that operation, as AIP-155 has
+        it, or 409, which names none
     :param sparse_payloads: leave out what Earth Engine was seen to leave out on fresh operations
     :param log_limit: most requests kept in the log; the older half goes when there are more
     """
@@ -78,6 +80,7 @@ class Emulator:
         page_size_default: int = 100,
         queue_limit: int = 3000,
         queue_full_status: Literal[400, 429] = 429,
+        request_id_repeat: Literal["same", "already_exists"] = "same",
         sparse_payloads: bool = False,
         log_limit: int = 200_000,
     ) -> None:
@@ -95,6 +98,7 @@ class Emulator:
         self.page_size_default = page_size_default
         self.queue_limit = queue_limit
         self.queue_full_status = queue_full_status
+        self.request_id_repeat = request_id_repeat
         self.sparse_payloads = sparse_payloads
         self.log_limit = log_limit
         self.requests: list[RequestRecord] = []
@@ -237,12 +241,14 @@ class Emulator:
     def start_once(self, principal: str, request_id: str, project: str, **parameters: Any) -> str:
         """Start an operation, or name the one that this principal started with the same request id.
 
-        :raises ApiError: if the project's queue is full
+        :raises ApiError: if the project's queue is full, or the emulator is to refuse a request id that was used
         """
         with self._lock:
             key = (principal, request_id)
             earlier = self._started_by_request.get(key) if request_id else None
             if earlier is not None and self.has(earlier):
+                if self.request_id_repeat == "already_exists":
+                    raise ApiError(409, "The request id was used before.", rpc_status="ALREADY_EXISTS")
                 return earlier
             self._check_queue(project)
             name = self.add_operation(project=project, **parameters)

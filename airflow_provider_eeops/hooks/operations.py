@@ -239,16 +239,18 @@ class EarthEngineOperationsHook(BaseHook):
 
     # What is done with it
 
-    def parse(self, operations: Any, *, accept_ids: bool = True) -> ParsedNames:
+    def parse(self, operations: Any, *, accept_ids: bool = True, accept_unstarted: bool = False) -> ParsedNames:
         """Find the operation names in whatever is given. No request is made.
 
         :param operations: any shape that holds operations.
         :param accept_ids: take operation ids for operations of the hook's project.
+        :param accept_unstarted: take an ``ee.batch.Task`` that was not started too, into ``in_order``.
         """
         return parse_operation_names(
             operations,
             project_id=(lambda: self.project_id) if accept_ids else None,
             allowed_projects=self.settings.allowed_projects,
+            accept_unstarted=accept_unstarted,
         )
 
     def _name(self, operation: Any) -> str:

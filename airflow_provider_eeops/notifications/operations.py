@@ -27,7 +27,16 @@ from airflow_provider_eeops.callbacks import (
 from airflow_provider_eeops.exceptions import InvalidOperationNameError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.instances import Instance, Run
-from airflow_provider_eeops.xcom import pull_from_instance, pull_own, pull_recorded, task_states, unknown_task
+from airflow_provider_eeops.recovering import add_recovered, intents_in
+from airflow_provider_eeops.xcom import (
+    STARTING_KEY,
+    pull_from_instance,
+    pull_own,
+    pull_recorded,
+    task_states,
+    unknown_task,
+    with_starting_of,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -216,7 +225,11 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
                 f"none was given, and no task of run {run.run_id} has left one that may be cancelled",
             )
         ti: Any = context["ti"]
-        recorded = {Instance(ti.task_id, ti.map_index): hook.parse(pull_own(ti))}
+        instance = Instance(ti.task_id, ti.map_index)
+        starting = intents_in(pull_own(ti, STARTING_KEY))
+        recorded = {
+            instance: add_recovered(hook.parse(pull_own(ti)), starting, hook, is_certain=instance.map_index < 0)
+        }
         if not any(_holds(parsed) for parsed in recorded.values()):
             return ParsedNames(), f"none was given, and task {ti.task_id} recorded none"
         return (
@@ -252,7 +265,9 @@ class EarthEngineCancelOperationsNotifier(BaseNotifier):
             (instance for instance, state in instances.items() if state != "success"),
             key=lambda instance: instances[instance] in _NEVER_RAN,
         )
-        recorded = self._read(wanted, lambda instance: hook.parse(pull_recorded(run, instance)))
+        recorded = self._read(
+            wanted, lambda instance: with_starting_of(run, instance, hook.parse(pull_recorded(run, instance)), hook)
+        )
         return self._permitted(run, recorded, caller)
 
     def _read(

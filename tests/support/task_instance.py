@@ -27,6 +27,7 @@ class FakeTaskInstance:
         self.state: str | None = None
         self.start_date = datetime.now(UTC)
         self.try_number = 1
+        self.max_tries = 0
         self.task: Any = BaseOperator(task_id=task_id, dag=DAG("dag", schedule=None))
 
     def sibling(self, task_id: str, *, map_index: int = -1) -> FakeTaskInstance:

@@ -204,9 +204,31 @@ def exits_in_block() -> Any:
     return {"state": seen}
 
 
+def sessions() -> Any:
+    """Children of a process with a session of Google's client use it, and begin sessions of their own."""
+    import ee
+
+    from airflow_provider_eeops.session import earthengine_session
+
+    def start() -> str:
+        table = ee.FeatureCollection([ee.Feature(None, {"a": 1})])
+        task = ee.batch.Export.table.toDrive(table, description=f"process {os.getpid()}")
+        task.start()
+        return str(task.operation_name)
+
+    def of(project_id: str) -> str:
+        with earthengine_session(project_id=project_id):
+            return start()
+
+    with earthengine_session(project_id="one"):
+        children = [Child(work) for work in (start, lambda: of("one"), lambda: of("two"))]
+        found = {"parent": start(), "children": [child.result() for child in children]}
+        return {**found, "later": start()}
+
+
 SCENARIOS: dict[str, Callable[[], Any]] = {
     scenario.__name__: scenario
-    for scenario in (shared_client, held_locks, token_under_way, grandchildren, exits_in_block)
+    for scenario in (shared_client, held_locks, token_under_way, grandchildren, exits_in_block, sessions)
 }
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Forked:
             "PYTHONPATH": str(ROOT),
             "EEOPS_TEST_EXTRAS": json.dumps(extras),
             "EEOPS_TEST_NAMES": json.dumps(self.names),
+            "https_proxy": "http://127.0.0.1:9",  # Google's client also asks for a catalogue elsewhere
             "AIRFLOW_CONN_EARTHENGINE_DEFAULT": json.dumps({"conn_type": "earthengine", "extra": extras}),
         }
 
@@ -94,3 +95,11 @@ def test_forks_of_forks(forked: Forked) -> None:
 def test_a_child_that_leaves_the_block_of_its_parent_cancels_nothing(forked: Forked, emulator: Emulator) -> None:
     assert forked.run("exits_in_block") == {"state": "RUNNING"}
     assert emulator.count("cancel") == 0
+
+
+def test_sessions_of_googles_client(forked: Forked, emulator: Emulator) -> None:
+    found = forked.run("sessions")
+    names = [*found["children"], found["parent"], found["later"]]
+    assert [name.split("/")[1] for name in names] == ["one", "one", "two", "one", "one"]
+    started = [record.name for record in emulator.requests if record.method == "export"]
+    assert sorted(names) == sorted(str(name) for name in started)

@@ -129,6 +129,7 @@ def test_a_request_without_a_token(connected: Connect, name: str) -> None:
     [
         ("cancel", "earthengine.operations.update"),
         ("delete", "earthengine.operations.delete"),
+        ("export", "earthengine.exports.create"),
         ("get", GET),
         ("list", "earthengine.operations.list"),
         ("wait", GET),
@@ -138,7 +139,7 @@ def test_where_the_answer_says_nothing_the_calls_own_permission_is_named(call: C
     denial = explain(call, CALLER, [])
     assert denial.permission == permission
     assert denial.missing.startswith(f"to {call} takes {permission}, ")
-    assert set(PERMISSIONS) == {"cancel", "delete", "get", "list", "wait"}
+    assert set(PERMISSIONS) == {"cancel", "delete", "export", "get", "list", "wait"}
 
 
 JSON = st.recursive(

@@ -41,7 +41,8 @@ def test_every_class_module_and_function_it_names_can_be_imported() -> None:
         for each in info[kind]
         for module in each["python-modules"]
     ]
-    classes = [*info["notifications"], *info["cli"], *(each["hook-class-name"] for each in info["connection-types"])]
+    classes = [*(each["class-name"] for each in info["task-decorators"])]
+    classes += [*info["notifications"], *info["cli"], *(each["hook-class-name"] for each in info["connection-types"])]
     assert [importlib.import_module(module).__name__ for module in modules] == modules
     for path in classes:
         module, _, name = path.rpartition(".")
