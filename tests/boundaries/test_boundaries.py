@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
@@ -37,6 +38,7 @@ class World:
     def task(self) -> Task:
         """Make a task of which nothing is known, in an emulator that knows nothing."""
         self.emulator.remove_operations()
+        self.clock.advance(time.time() - self.clock.time())
         return Task(self.emulator, self.clock, self._requests, **self.task_parameters)
 
     def killed(self, *, step: int = 1) -> Iterator[tuple[Task, str]]:
