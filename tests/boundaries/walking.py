@@ -14,7 +14,7 @@ import requests
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 
 from airflow_provider_eeops.api.models import Operation
-from airflow_provider_eeops.api.transport import LoopbackAdapter
+from airflow_provider_eeops.api.sessions import LoopbackAdapter
 from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.emulator import Emulator
 from airflow_provider_eeops.operators.exports import EarthEngineExportOperator
@@ -236,7 +236,7 @@ class Task:
     def _waited_for(self, deferral: TaskDeferred) -> dict[str, Any]:
         """Be the triggerer: it is none of the processes that are killed here."""
         self.clock.advance(RUN_SECONDS)
-        names = tuple(deferral.trigger.operations)  # type: ignore[attr-defined]
+        names = tuple(deferral.trigger.operations)
         watch = Watch(names)
         watch.learn({name: Operation.from_payload(self.emulator.operation(name)) for name in names}, {})
         return {

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_many_operations_are_added_and_all_removed(served: Served) -> None:
 
 
 @pytest.mark.parametrize("ends", ["SUCCEEDED", "FAILED"])
-def test_an_operation_is_let_end_now(served: Served, ends: str) -> None:
+def test_an_operation_is_let_end_now(served: Served, ends: Literal["SUCCEEDED", "FAILED"]) -> None:
     name = served.emulator.add_operation(pending_seconds=100, run_seconds=1000, ends=ends)
     served.post(f"{name}:cancel")
     assert served.control("POST", "finish", json={"name": name}).json() == {}

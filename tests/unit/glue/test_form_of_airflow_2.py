@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_eeops.api.settings import FIELDS, STAND_IN_OF_FORM
-from tests.support.airflow_2 import IS_AIRFLOW_2
 from tests.support.secret_search import Search
+from tests.support.versions import IS_AIRFLOW_2
 
 pytestmark = pytest.mark.skipif(not IS_AIRFLOW_2, reason="Airflow 2's web server; of Airflow 3's, see tests/browser")
 
