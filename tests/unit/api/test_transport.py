@@ -564,7 +564,10 @@ def test_a_proxys_password_is_in_no_error(direct: Direct) -> None:
     transport = direct(base_url="https://ee.example", proxies={"https": "http://user:hush@127.0.0.1:1"})
     with pytest.raises(ConnectionFailedError) as info:
         transport.request("GET", "v1/x", budget=Budget(retries=0))
-    assert str(info.value) == "GET v1/x at https://ee.example: no answer (ConnectionRefusedError: Connection refused)."
+    assert (
+        str(info.value)
+        == "GET v1/x at https://ee.example: no answer (at the proxy: ConnectionRefusedError: Connection refused)."
+    )
 
 
 def test_the_connections_certificates_win_over_the_environments(
