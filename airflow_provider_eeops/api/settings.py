@@ -77,9 +77,8 @@ class ConnectionField:
 
     @property
     def types(self) -> Sequence[str]:
-        """JSON types of the value."""
-        found: str | Sequence[str] = self.schema["type"]
-        return [found] if isinstance(found, str) else found
+        """JSON types of the value; null is one of them, or else the form would have it filled in."""
+        return list(self.schema["type"])
 
     @property
     def default(self) -> Any:
@@ -146,7 +145,7 @@ FIELDS: tuple[ConnectionField, ...] = (
         "is_anonymous",
         "Anonymous",
         "Send no credentials. Only with a base URL on this machine, as the emulator's.",
-        {"type": "boolean", "default": False},
+        {"type": ["boolean", "null"], "default": False},
     ),
     ConnectionField(
         "api_version",

@@ -78,9 +78,17 @@ class ConnectionsPage:
         """Whether the form may be saved as it is."""
         return self.form.get_by_role("button", name="Save").is_enabled()
 
-    def picture(self, file: Path) -> None:
-        """Take a picture of the form."""
-        self.form.screenshot(path=file)
+    def picture(self, file: Path, *, height: int) -> None:
+        """Take a picture of so many pixels of the page, with the form or what the test said."""
+        before = self.page.viewport_size
+        assert before is not None
+        self.page.set_viewport_size({"width": before["width"], "height": height})
+        if self.form.is_visible():
+            self.form.get_by_role("heading").first.scroll_into_view_if_needed()
+        if self._said.is_visible():
+            self._said.hover()  # waits until it moves no more
+        self.page.screenshot(path=file, animations="disabled")
+        self.page.set_viewport_size(before)
 
     def save(self) -> None:
         """Save the form; it closes."""
@@ -97,9 +105,12 @@ class ConnectionsPage:
     def test(self, conn_id: str) -> str:
         """Press Test; return what it says."""
         self._row(conn_id).get_by_role("button", name="Test Connection").click()
-        said = self.page.get_by_text(re.compile(r"^Test Connection (Successful|Failed)$"))
-        said.wait_for()
-        return said.locator("..").inner_text()
+        self._said.wait_for()
+        return self._said.locator("..").inner_text()
+
+    @property
+    def _said(self) -> Locator:
+        return self.page.get_by_text(re.compile(r"^Test Connection (Successful|Failed)$"))
 
     def _row(self, conn_id: str) -> Locator:
         return self.page.get_by_role("row").filter(has_text=conn_id)

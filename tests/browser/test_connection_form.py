@@ -70,6 +70,7 @@ def test_what_was_typed_is_there_again_and_secrets_are_not(story: Story, earth_e
 
 
 def test_no_answer_has_a_secret(story: Story, search: Search) -> None:
+    """The answers to what was saved, listed and tested are among those that were looked at."""
     of_connections = [text for address, text in story.sent if "/api/v2/connections" in address and CONN_ID in text]
     assert len(of_connections) > 3
     assert search.found_in(text for _, text in story.sent) == []

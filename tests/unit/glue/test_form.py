@@ -35,8 +35,8 @@ class Shown(NamedTuple):
 def of_metadata(about: Mapping[str, Any]) -> Shown:
     """As Airflow 3.2 and later read the provider's metadata; before, a number may be typed as text."""
     schema = about["schema"]
-    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-    (kind,) = set(types) - {"null"}
+    kind, null = schema["type"]
+    assert null == "null", "a field that must be filled in"
     kind = "string" if kind == "number" else kind
     choices, is_secret = tuple(schema.get("enum", ())), schema.get("format") == "password"
     return Shown(about["label"], about["description"], kind, schema.get("default"), choices, is_secret)
