@@ -253,6 +253,25 @@ def test_capitals_do_not_let_a_proxy_in(
     assert internet.hosts == set()
 
 
+def test_a_header_that_is_none_is_not_logged_behind_a_proxy_either(
+    *,
+    connected: Connected,
+    internet: Internet,
+    server: EmulatorServer,
+    route: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """urllib3 warns of one in full."""
+    monkeypatch.setattr(logging.getLogger("urllib3"), "propagate", True)
+    caplog.set_level(logging.DEBUG, "urllib3")
+    internet.answers[API] = lambda sent: Answer({"name": NAME}, headers=((str(sent.headers["Authorization"]), "x"),))
+    client = connected(keyfile_dict=service_account(server), **route)
+    assert client.get_operation(NAME).name == NAME
+    assert "Starting new HTTPS connection" in caplog.text
+    assert TOKEN not in caplog.text
+
+
 @pytest.mark.parametrize("whom", ["default", f"machine {API}", f"machine {TOKENS}"])
 def test_a_netrc_replaces_no_token_and_sends_no_password(
     *,
