@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_eeops.api.observing import METRICS
+from tests.support.airflow_environment import airflow_environment
 from tests.support.emulator_client import EmulatorClient
 from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import wait_until
@@ -92,6 +96,18 @@ def test_a_task_that_waits_in_the_triggerer(airflow: LocalAirflow, statsd: Stats
     for name in names:
         assert the_one(logged, f"{name}: CANCELLED")["operation"] == name
     assert the_one(logged, "2 operations: 2 cancelled") == {"operations": 2, "counts": {"cancelled": 2}}
+
+
+def test_a_command_that_ends_at_once_sends_what_it_has(
+    emulator_process: EmulatorClient, statsd: StatsdServer, tmp_path: Path
+) -> None:
+    project, before = emulator_process.project, statsd.total("eeops.cancels_requested")
+    name = emulator_process.add_operation(description="observed", run_seconds=600)
+    connections = {"earthengine_default": emulator_process.connection_extras}
+    env = airflow_environment(tmp_path, tmp_path, "http://127.0.0.1:1", connections) | statsd.settings
+    command = [sys.executable, "-m", "airflow_provider_eeops", "cancel", name, "--yes"]
+    subprocess.run(command, env=env, check=True, timeout=120)
+    wait_until("the metric", lambda: statsd.total("eeops.cancels_requested", project=project) > before, seconds=5)
 
 
 def test_a_task_that_is_killed(airflow: LocalAirflow, emulator_process: EmulatorClient, statsd: StatsdServer) -> None:
