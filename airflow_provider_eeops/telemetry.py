@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from airflow_provider_eeops import __version__
+from airflow_provider_eeops._compat import airflow_stats
 from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.observing import UNOBSERVED, Metric, Span, SpanKind
 
@@ -146,13 +147,10 @@ def telemetry() -> Telemetry:
 
 def _stats() -> Any:
     try:
-        from airflow.providers.common.compat.sdk import Stats
-
-        Stats.timer()  # sends nothing, but makes the client, which looks up its host
+        return airflow_stats()
     except Exception as error:  # noqa: BLE001 - what is set for metrics cannot be used
         log.warning("No metric is sent: %s", type(error).__name__)
         return None
-    return Stats
 
 
 def _tracer() -> Any:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_eeops.api.logfields import log_fields
 from airflow_provider_eeops.api.observing import METRICS
+from tests.support.airflow_environment import airflow_environment
 from tests.support.emulator_client import EmulatorClient
 from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import wait_until
@@ -24,9 +30,9 @@ def lines(airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str) -> Iter
 
 
 def fields(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What a line has besides what Airflow gives every line."""
-    of_every_line = {"timestamp", "level", "event", "logger", "filename", "lineno"}
-    return {name: value for name, value in line.items() if name not in of_every_line}
+    """What we give a line; the rest is Airflow's."""
+    ours = inspect.signature(log_fields).parameters
+    return {name: value for name, value in line.items() if name in ours}
 
 
 def the_one(logged: list[Mapping[str, Any]], event: str) -> dict[str, Any]:
@@ -92,6 +98,18 @@ def test_a_task_that_waits_in_the_triggerer(airflow: LocalAirflow, statsd: Stats
     for name in names:
         assert the_one(logged, f"{name}: CANCELLED")["operation"] == name
     assert the_one(logged, "2 operations: 2 cancelled") == {"operations": 2, "counts": {"cancelled": 2}}
+
+
+def test_a_command_that_ends_at_once_sends_what_it_has(
+    emulator_process: EmulatorClient, statsd: StatsdServer, tmp_path: Path
+) -> None:
+    project, before = emulator_process.project, statsd.total("eeops.cancels_requested")
+    name = emulator_process.add_operation(description="observed", run_seconds=600)
+    connections = {"earthengine_default": emulator_process.connection_extras}
+    env = airflow_environment(tmp_path, tmp_path, "http://127.0.0.1:1", connections) | statsd.settings
+    command = [sys.executable, "-m", "airflow_provider_eeops", "cancel", name, "--yes"]
+    subprocess.run(command, env=env, check=True, timeout=120)
+    wait_until("the metric", lambda: statsd.total("eeops.cancels_requested", project=project) > before, seconds=5)
 
 
 def test_a_task_that_is_killed(airflow: LocalAirflow, emulator_process: EmulatorClient, statsd: StatsdServer) -> None:

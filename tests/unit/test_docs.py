@@ -83,6 +83,7 @@ def test_the_log_line_that_is_shown_has_documented_fields() -> None:
     (shown,) = code_blocks(PAGES["docs/observability.md"], "json")
     line = json.loads(shown)
     of_airflow = {"timestamp", "level", "event", "logger", "filename", "lineno"}
+    of_airflow |= {"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id"}
     assert of_airflow < set(line) <= of_airflow | set(signature_of(log_fields))
 
 
