@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -117,7 +118,7 @@ class ConnectionsPage:
 
 
 class TaskPage:
-    """The page of a task instance.
+    """The page of a task instance, with its details.
 
     :param page: a page that is logged in.
     :param url: Airflow's address.
@@ -128,8 +129,8 @@ class TaskPage:
         self._url = url
 
     def open(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Load it."""
-        self.page.goto(f"{self._url}/dags/{dag_id}/runs/{run_id}/tasks/{task_id}")
+        """Load its details."""
+        self.page.goto(f"{self._url}/dags/{dag_id}/runs/{quote(run_id, safe='')}/tasks/{task_id}/details")
 
     def links(self) -> Mapping[str, str]:
         """The links to Earth Engine, once they are there: their addresses by name."""
