@@ -236,7 +236,7 @@ class Task:
     def _waited_for(self, deferral: TaskDeferred) -> dict[str, Any]:
         """Be the triggerer: it is none of the processes that are killed here."""
         self.clock.advance(RUN_SECONDS)
-        names = tuple(deferral.trigger.operations)  # type: ignore[attr-defined]
+        names = tuple(deferral.trigger.operations)
         watch = Watch(names)
         watch.learn({name: Operation.from_payload(self.emulator.operation(name)) for name in names}, {})
         return {
