@@ -227,7 +227,8 @@ class Task:
 
     def _context(self, boundaries: Boundaries) -> Context:
         ti: Any = _TaskInstance(xcoms=self.xcoms)
-        ti.boundaries, ti.try_number, ti.max_tries = boundaries, self.try_number, 5
+        ti.boundaries, ti.try_number = boundaries, self.try_number
+        ti.max_tries = ti.task.retries = 5  # a retry: a task that was cleared has more tries than it has retries
         context: dict[str, Any] = {"ti": ti}
         if self.is_retained:
             context["task_state_store"] = _Store(self.values, boundaries)

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 from airflow.providers.common.compat.sdk import (
     DAG,
+    AirflowException,
     AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
     Context,
-    TaskDeferralError,
     TaskDeferred,
 )
 
@@ -587,6 +587,17 @@ def test_a_start_that_execution_timeout_interrupts_is_recorded(
     assert len(emulator.names()) == 1
 
 
+def test_a_start_that_execution_timeout_interrupts_for_good_is_cancelled(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    emulator.run_seconds, emulator.latency = 1000, 0.4
+    with timed_out_when(lambda: bool(emulator.names())), pytest.raises(AirflowTaskTimeout):
+        operator(Exports("a")).execute(context)
+    assert recorded(ti) == emulator.names()
+    assert all(map(emulator.cancel_requested, emulator.names()))
+    assert emulator.count("list") == 0, "it was told by the answer"
+
+
 def test_a_kill_cancels_whatever_comes_next(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
     emulator.run_seconds = 1000
     allow_retries(ti, 3)
@@ -767,7 +778,7 @@ def test_a_deferral_that_airflow_ends(
     allow_retries(ti, int(is_retried))
     made = operator(Exports("a"), deferrable=True, retries=int(is_retried))
     deferred_from(made, context)
-    with pytest.raises(TaskDeferralError):
+    with pytest.raises(AirflowException, match="Trigger failure"):
         made.resume_execution("__fail__", {"error": "Trigger failure"}, context)
     assert emulator.cancel_requested(emulator.names()[0]) is not is_retried
 
