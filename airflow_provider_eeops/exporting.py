@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
 from airflow_provider_eeops.api.exports import Export
 from airflow_provider_eeops.api.intents import recover
-from airflow_provider_eeops.api.models import Operation, OperationResult, Report, counted, listing
+from airflow_provider_eeops.api.models import Operation, Report, counted, listing
 from airflow_provider_eeops.api.policies import SETTLED, not_confirmed
 from airflow_provider_eeops.api.polling import observe, wait
 from airflow_provider_eeops.api.results import NotStarted
@@ -17,9 +17,10 @@ from airflow_provider_eeops.api.starting import Outcome, Starter
 from airflow_provider_eeops.api.starts import Asked, Next, changed_descriptions, first_attempt, next_of
 from airflow_provider_eeops.api.watching import Verdict, Watch
 from airflow_provider_eeops.exceptions import EarthEngineError, NotConfirmedError, TaskKilledError
-from airflow_provider_eeops.killing import KillCanceller, wait_until_sent
+from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.starts import Ledger
+from airflow_provider_eeops.xcom import pull_own
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -118,8 +119,13 @@ class ExportOwner:
         self.not_started = list(not_started)
         self.ledger.take_over()
         self.ledger.give(self.names)
-        ended = {result.name for result in report.results} - {result.name for result in _unconfirmed(report)}
-        self._ended.update(ended)
+        unconfirmed = {result.name for result in not_confirmed(report, if_not_found="ignore")}
+        self._ended.update(name for name in self.names if name not in unconfirmed)
+
+    def take_over(self) -> None:
+        """Own what was recorded before the task deferred, where nothing else says what that was."""
+        self.ledger.take_over()
+        self.ledger.give(self.hook.parse(pull_own(self._ti), accept_ids=False).names)
 
     # Starting
 
@@ -325,7 +331,7 @@ class ExportOwner:
         """
         self._take_in_answers()
         self._recover_intents()
-        self.ledger.save()
+        self._save_for_cleanups()
         self._killing.finish()
         names = self.open_names
         if not names:
@@ -337,21 +343,24 @@ class ExportOwner:
     def let_go_on(self) -> None:
         """Leave what is open to the next try."""
         self._take_in_answers()
-        self.ledger.save()
+        self._save_for_cleanups()
         count = len(self.open_names) + len(self.ledger.intents)
         if count:
             verb, wait_ = ("go", "them") if count > 1 else ("goes", "it")
             log.info("%s %s on: the next try waits for %s.", counted(count), verb, wait_)
 
+    def _save_for_cleanups(self) -> None:
+        try:
+            self.ledger.save()
+        except Exception:  # Airflow does not answer: the cancellation must not fail for that
+            log.exception("What was started could not be recorded: %s", ", ".join(self.ledger.names))
+
     def on_kill(self) -> None:
         """Request cancellation, in the handler of a signal."""
         known = self.open_names
-        try:
-            wait_until_sent([self._killing.start(known, late=lambda: self._late_names(known))])
-        except RuntimeError:  # no thread can be started
-            log.exception("No thread to request cancellation from.")
+        self._killing.cancel(known, late=lambda: self._late_names(frozenset(known)))
 
-    def _late_names(self, known: Sequence[str]) -> Iterator[str]:
+    def _late_names(self, known: Collection[str]) -> Iterator[str]:
         """Names that the starts under way add to the known ones."""
         if self._starter is not None:
             self._starter.wait_for_answers(_ANSWER_SECONDS)
@@ -376,10 +385,6 @@ class ExportOwner:
                 self.ledger.learn(position, recovered.operations[index])
         for ambiguity in recovered.ambiguous:
             log.error("%s.", ambiguity)
-
-
-def _unconfirmed(report: Report) -> tuple[OperationResult, ...]:
-    return not_confirmed(report, if_not_found="ignore")
 
 
 def _ignore(*_: object) -> None:

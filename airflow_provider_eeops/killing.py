@@ -84,13 +84,14 @@ class KillCanceller:
         self._sendings.append(sending)
         return sending
 
-    def cancel(self, names: Sequence[str]) -> None:
+    def cancel(self, names: Sequence[str], *, late: Callable[[], Iterable[str]] = tuple) -> None:
         """Request cancellation from ``on_kill``, and wait until it is sent, two and a half seconds at most.
 
         :param names: operation names.
+        :param late: yields more names as they become known.
         """
         try:
-            wait_until_sent([self.start(names)])
+            wait_until_sent([self.start(names, late=late)])
         except RuntimeError:  # no thread can be started
             log.exception("No thread to request cancellation from.")
 

@@ -66,7 +66,7 @@ class Ledger:
     def intents(self) -> dict[int, Intent]:
         """Starts of which it is not known whether there is an operation, by position."""
         return {
-            position: Intent(self._project_id, start.type, start.description, start.since)
+            position: Intent(self._project_id, start.type, start.description, start.since, start.until)
             for position, start in sorted(self.starts.items())
             if start.name is None and self._project_id is not None
         }
@@ -86,7 +86,7 @@ class Ledger:
         """
         for asked in some:
             since = now if asked.since is None else asked.since
-            self._put(asked.position, Start(asked.attempt, since, asked.export.description, asked.export.type))
+            self._put(asked.position, Start(asked.attempt, since, now, asked.export.description, asked.export.type))
         self.save()
 
     def learn(self, position: int, operation: Operation) -> None:

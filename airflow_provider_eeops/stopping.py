@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-__all__ = ["Stop", "execution_deadline"]
+__all__ = ["DEFERRAL_FAILED", "Stop", "execution_deadline"]
+
+DEFERRAL_FAILED = "__fail__"
+"""The method Airflow names when it resumes a task whose deferral it ended: its own timeout, or a broken trigger."""
 
 _SLEEP_SECONDS = 0.25
 """After which a stop is noticed."""

@@ -32,13 +32,15 @@ class Intent:
     :param project_id: its project.
     :param type: of the export.
     :param description: of the export.
-    :param since: seconds since the epoch at which it was to be made; None if that is not known.
+    :param since: seconds since the epoch at which it was first to be made; None if that is not known.
+    :param until: and last; None if it may have been since.
     """
 
     project_id: str
     type: str
     description: str
     since: float | None = None
+    until: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what :meth:`from_dict` reads."""
@@ -52,17 +54,23 @@ class Intent:
         """
         if not isinstance(value, Mapping) or not all(isinstance(value.get(key), str) for key in _TEXTS):
             raise ValueError("no intent of a start")
-        since = value.get("since")
-        return cls(**{key: value[key] for key in _TEXTS}, since=None if since is None else float(since))
+        since, until = value.get("since"), value.get("until")
+        return cls(
+            **{key: value[key] for key in _TEXTS},
+            since=None if since is None else float(since),
+            until=None if until is None else float(until),
+        )
 
     def may_be(self, operation: Operation) -> bool:
         """Whether an operation of the same project may be the one."""
         if (operation.type, operation.description or "") != (self.type, self.description):
             return False
-        if self.since is None or operation.create_time is None:
+        if operation.create_time is None:
             return True
         made = operation.create_time.timestamp()
-        return self.since - _SKEW <= made <= self.since + _START_SECONDS + _SKEW
+        if self.since is not None and made < self.since - _SKEW:
+            return False
+        return self.until is None or made <= self.until + _START_SECONDS + _SKEW
 
 
 _TEXTS = ("project_id", "type", "description")

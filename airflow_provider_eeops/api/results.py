@@ -109,9 +109,11 @@ def failure_of(report: Report, not_started: Sequence[NotStarted]) -> OperationsE
     """
     failed = [result for result in report.results if result.state != OperationState.SUCCEEDED]
     everything = Report((*report.results, *(each.result for each in not_started)))
-    bad = [*failed, *(each.result for each in not_started)]
-    if not bad:
+    if not failed and not not_started:
         return None
+    # First what the others were cancelled for.
+    failed.sort(key=lambda result: result.state != OperationState.FAILED)
+    bad = [*(each.result for each in not_started), *failed]
     ended = [result for result in failed if result.outcome in (Outcome.FINISHED_FIRST, Outcome.CANCELLED)]
     if not_started:
         cls: type[OperationsError] = NotStartedError

@@ -7,6 +7,7 @@ a request id made of both: a start that is repeated with it makes no second oper
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -52,7 +53,8 @@ class Start:
     """The last start of one position, as it is recorded.
 
     :param attempt: its number.
-    :param since: seconds since the epoch at which it was to be made.
+    :param since: seconds since the epoch at which it was first to be made.
+    :param until: and last.
     :param description: of the export.
     :param type: of the export.
     :param name: its operation; None if it is not known whether there is one.
@@ -60,13 +62,14 @@ class Start:
 
     attempt: int
     since: float
+    until: float
     description: str
     type: str
     name: str | None = None
 
     def to_json(self) -> list[Any]:
         """Return what :meth:`from_json` reads."""
-        return [self.attempt, round(self.since, 3), self.description, self.type, self.name]
+        return [self.attempt, int(self.since), math.ceil(self.until), self.description, self.type, self.name]
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -74,10 +77,10 @@ class Start:
 
         :raises ValueError: it is something else.
         """
-        attempt, since, description, type_, name = value
+        attempt, since, until, description, type_, name = value
         if not isinstance(attempt, int) or not isinstance(name, str | None):
             raise ValueError(f"{value!r} is no start")  # noqa: TRY004 - what was written is wrong, not the caller
-        return cls(attempt, float(since), str(description), str(type_), name)
+        return cls(attempt, float(since), float(until), str(description), str(type_), name)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from airflow.providers.common.compat.sdk import (
     conf,
     context_merge,
     determine_kwargs,
+    get_current_context,
 )
 
-from airflow_provider_eeops._compat import PAUSES
+from airflow_provider_eeops._compat import PAUSES, is_ended_before_it_resumes
+from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.deadlines import backstop, deadline_of
 from airflow_provider_eeops.api.ee_state import initialized_project
 from airflow_provider_eeops.api.exports import Export, exports_in
@@ -32,9 +34,9 @@ from airflow_provider_eeops.exceptions import InvalidInputError, NotConfirmedErr
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.links import LINKS, push_links
 from airflow_provider_eeops.progress import log_poll
-from airflow_provider_eeops.stopping import Stop, execution_deadline
+from airflow_provider_eeops.stopping import DEFERRAL_FAILED, Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
-from airflow_provider_eeops.xcom import push_result
+from airflow_provider_eeops.xcom import pull_own, push_result
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -148,6 +150,7 @@ class EarthEngineExportOperator(BaseOperator):
         limit = execution_deadline(context)
         deadline = deadline_of(self.timeout, now=time.time(), limit=limit)
         with self._owning(context, deadline=deadline, execution_ends=limit) as owner:
+            owner.ledger.save()  # Airflow has cleared the XComs of the earlier try, and the function may take long
             return self._start(owner, is_resumed=False)
 
     def execute_complete(
@@ -182,6 +185,19 @@ class EarthEngineExportOperator(BaseOperator):
         self._stop.request()
         if self._owner is not None:
             self._owner.on_kill()
+        elif not self._stop.begun and is_ended_before_it_resumes():
+            with self._hook() as hook:
+                names = hook.parse(pull_own(get_current_context()["ti"]), accept_ids=False).names
+                because = "The time was over while the task was deferred."
+                cancel_in_haste(hook.get_conn(), names, log=self.log, because=because)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the deferral. If Airflow ended it, the operations go on to the next try, or are cancelled."""
+        if next_method != DEFERRAL_FAILED:
+            return super().resume_execution(next_method, next_kwargs, context)
+        with self._owning(context, deadline=None, execution_ends=None) as owner:
+            owner.take_over()
+            return super().resume_execution(next_method, next_kwargs, context)
 
     @contextmanager
     def _owning(

@@ -31,7 +31,7 @@ from airflow_provider_eeops.exceptions import NotConfirmedError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.links import LINKS, push_links
 from airflow_provider_eeops.progress import log_poll
-from airflow_provider_eeops.stopping import Stop, execution_deadline
+from airflow_provider_eeops.stopping import DEFERRAL_FAILED, Stop, execution_deadline
 from airflow_provider_eeops.triggers.operations import EarthEngineOperationsTrigger
 from airflow_provider_eeops.xcom import pull_own, push_owned, push_report, source_task_ids, task_ids_among
 
@@ -47,9 +47,6 @@ _KILL_SECONDS = 2.0
 
 _CANCEL_SECONDS = 30.0
 """What all requests at a timeout may take together."""
-
-_DEFERRAL_FAILED = "__fail__"
-"""The method Airflow names when it resumes a task whose deferral it ended: its own timeout, or a broken trigger."""
 
 
 class EarthEngineOperationsSensor(BaseSensorOperator):
@@ -233,7 +230,7 @@ class EarthEngineOperationsSensor(BaseSensorOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the deferral. If Airflow ended it, nothing of ours was asked to cancel yet."""
         self._resumed = True
-        if next_method == _DEFERRAL_FAILED:
+        if next_method == DEFERRAL_FAILED:
             limit = execution_deadline(context)
             by_execution_timeout = limit is not None and time.time() >= limit
             if self._cancels(Verdict.TIMED_OUT, by_execution_timeout=by_execution_timeout):

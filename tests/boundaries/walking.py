@@ -29,6 +29,8 @@ DESCRIPTIONS = ("first", "second", "third")
 _STEP = 1000.0
 """Seconds that go by with each look at an operation."""
 
+_RETRIES = 5
+
 RUN_SECONDS = 4 * _STEP
 """What the operations take: the second look of a try at all three finds them ended, or about to end."""
 
@@ -222,12 +224,12 @@ class Task:
             deferrable=self.deferrable,
             poll_interval=0.01,
             max_concurrency=2,
-            retries=5,
+            retries=_RETRIES,
         )
 
     def _context(self, boundaries: Boundaries) -> Context:
         ti: Any = _TaskInstance(xcoms=self.xcoms)
-        ti.boundaries, ti.try_number, ti.max_tries = boundaries, self.try_number, 5
+        ti.boundaries, ti.try_number, ti.max_tries, ti.task.retries = boundaries, self.try_number, _RETRIES, _RETRIES
         context: dict[str, Any] = {"ti": ti}
         if self.is_retained:
             context["task_state_store"] = _Store(self.values, boundaries)

@@ -6,13 +6,27 @@ import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from tests.e2e.matrix import DEFERRED, OPERATOR, OPERATOR_DEFERRED, OWN_DEFERRED, SENSOR, TASK, Record, Row
+from tests.e2e.matrix import (
+    DEFERRED,
+    EXPORT,
+    EXPORT_DEFERRED,
+    OPERATOR,
+    OPERATOR_DEFERRED,
+    OWN_DEFERRED,
+    SENSOR,
+    TASK,
+    Record,
+    Row,
+)
 from tests.e2e.observing import NotYetError
 from tests.e2e.place import Place
 from tests.e2e.starting import COUNT, add_operation
 from tests.support.airflow_database import TaskSeen
 
 __all__ = ["Case"]
+
+_GIVEN = {SENSOR, DEFERRED, OPERATOR, OPERATOR_DEFERRED}
+"""Owners of operations that the test starts for them."""
 
 _START = 120.0
 """Seconds in which a task starts and owns its operations, with all other rows beside it."""
@@ -86,7 +100,7 @@ class Case:
         """Trigger the run; return when its owner owns its operations."""
         self.place.require_dag(self.row.dag)
         conf = {"row": self.row.slug, "run": "struck", "do": self.row.do, **self.row.conf}
-        if self.row.owner not in {TASK, OWN_DEFERRED} and self.row.task == "work":
+        if self.row.owner in _GIVEN and self.row.task == "work":
             conf["operations"] = self._given("struck", **self.row.operation)
         self.run_id = self.place.airflow.trigger(self.row.dag, conf)
         self.wait("the owned operations", lambda: len(self.names) == self.row.count, seconds=_START)
@@ -167,9 +181,9 @@ class Case:
     def _wait_until_owner_is_ready(self) -> None:
         if self.row.owner == TASK:
             self.wait("each operation to be recorded", self._all_recorded, seconds=_START)
-        if self.row.owner in {SENSOR, DEFERRED, OPERATOR, OPERATOR_DEFERRED}:
+        if self.row.owner in {*_GIVEN, EXPORT, EXPORT_DEFERRED}:
             self.wait("the first poll", lambda: self._polled(1), seconds=_START)
-        if self.row.owner in {DEFERRED, OPERATOR_DEFERRED, OWN_DEFERRED}:
+        if self.row.owner in {DEFERRED, OPERATOR_DEFERRED, OWN_DEFERRED, EXPORT_DEFERRED}:
             self.wait("the deferral", lambda: self.seen.state == "deferred", seconds=_START)
             self.wait("the trigger's first poll", self.polled_by_trigger, seconds=_START)
 

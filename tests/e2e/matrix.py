@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFERRED",
+    "EXPORT",
+    "EXPORT_DEFERRED",
     "HEARTBEAT",
     "HEARTBEAT_TIMEOUT",
     "OPERATOR",
@@ -37,6 +39,8 @@ DEFERRED = "sensor, deferred"
 OPERATOR = "operator"
 OPERATOR_DEFERRED = "operator, deferred"
 OWN_DEFERRED = "user's operator, deferred"
+EXPORT = "@task.earthengine"
+EXPORT_DEFERRED = "@task.earthengine, deferred"
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Row:
     @property
     def slug(self) -> str:
         """The same, as operations' descriptions have it."""
-        return self.key.replace(", ", "-").replace(" ", "-").replace("'", "")
+        return self.key.replace(", ", "-").replace(" ", "-").replace("'", "").replace("@", "")
 
     def holds_on(self, airflow: str) -> bool:
         """Whether it is to hold on this version of Airflow."""

@@ -11,7 +11,7 @@ from tests.e2e.logs import Logs
 from tests.e2e.logs_2 import Airflow2Logs
 from tests.e2e.matrix import HEARTBEAT, HEARTBEAT_TIMEOUT
 from tests.e2e.observing import NotYetError, Observer
-from tests.e2e.starting import EMULATOR
+from tests.e2e.starting import EMULATOR, EXPORT_SECONDS
 from tests.support.airflow_2 import Airflow2Parts
 from tests.support.airflow_database import AirflowDatabase
 from tests.support.airflow_parts import AirflowParts
@@ -63,7 +63,8 @@ def started(home: Path, dags: Collection[str]) -> Iterator[Place]:
     :param dags: DAGs to wait for.
     """
     port = free_port()
-    options = ("--project", "matrix-project", "--pending-seconds", "0")
+    lasting = ("--pending-seconds", "0", "--run-seconds", str(EXPORT_SECONDS), "--cancel-seconds", "1")
+    options = ("--project", "matrix-project", *lasting)
     with emulator(port, directory=home / "emulator", options=options):
         client = EmulatorClient(
             f"http://127.0.0.1:{port}", project="matrix-project", key_path=home / "emulator" / "key.json"

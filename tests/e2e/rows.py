@@ -7,6 +7,8 @@ import re
 from tests.e2e import events
 from tests.e2e.matrix import (
     DEFERRED,
+    EXPORT,
+    EXPORT_DEFERRED,
     HEARTBEAT,
     HEARTBEAT_TIMEOUT,
     OPERATOR,
@@ -17,6 +19,7 @@ from tests.e2e.matrix import (
     Bound,
     Row,
 )
+from tests.e2e.starting import EXPORT_SECONDS
 from tests.e2e.versions import LATER, TOLD, TOLD_BY
 
 __all__ = [
@@ -51,9 +54,11 @@ ALERT = Bound(20, "the scheduler looks for missed deadlines in its loop, and the
 POLLS = Bound(30, "two polls fail, each after a retry")
 WAITED = Bound(90, "the wait ends when the operations do")
 REGAINED = Bound(120, "a triggerer counts as lost after 10 s; then the wait ends when the operations do")
+EXPORTED = Bound(EXPORT_SECONDS + 30, "the wait ends when the exports do")
 AT_ONCE = Bound(5, "nothing is to come")
 
 USE_RETRY_CALLBACK = "`on_retry_callback`, row 14b"
+STARTS_AGAIN = "nothing: they are cancelled, and the next try starts them again"
 USE_LOST_WORKER = "a teardown, row 13b, or `on_failure_callback`, row 15: they come when the task has ended"
 
 WORKER = ("worker",)
@@ -240,6 +245,122 @@ ROWS = [
 ]
 """Rows that run side by side."""
 
+EXPORT_ROWS = [
+    Row(
+        *("2", EXPORT, "execution_timeout, running", "exporting_execution_timeout"),
+        *(events.seconds_of_execution(15), TIMER),
+    ),
+    Row(
+        *(
+            "3",
+            EXPORT,
+            "execution_timeout with a retry left, which waits for them",
+            "exporting_execution_timeout_retry",
+        ),
+        *(events.seconds_of_execution(70), EXPORTED),
+        cancelled=False,
+        ends="success",
+        since="3.3",
+        instead=STARTS_AGAIN,
+    ),
+    Row("4", EXPORT, "marked failed while running", "exporting", events.marked_failed, KILLED),
+    Row(
+        *(
+            "5",
+            EXPORT,
+            "cleared while running; the next try starts at once",
+            "exporting",
+            events.cleared("work"),
+            KILLED,
+        ),
+        ends=None,
+        next_try=True,
+    ),
+    Row("6", EXPORT, "DAG run marked failed, running", "exporting", events.run_marked_failed, KILLED),
+    Row(
+        *("6", EXPORT_DEFERRED, "DAG run marked failed, deferred", "exporting_deferred"),
+        *(events.run_marked_failed, TRIGGERER, TRIGGER),
+    ),
+    Row(
+        *("7", EXPORT, "dagrun_timeout, running", "exporting_dagrun_timeout", events.dagrun_timeout(30), DAG_TIMEOUT),
+        ends="skipped",
+    ),
+    Row(
+        *("7", EXPORT_DEFERRED, "dagrun_timeout, deferred", "exporting_deferred_dagrun_timeout"),
+        *(events.dagrun_timeout(30), DAG_TIMEOUT, TRIGGER),
+        ends="skipped",
+    ),
+    Row("8a", EXPORT_DEFERRED, "marked failed", "exporting_deferred", events.marked_failed, TRIGGERER, TRIGGER),
+    Row(
+        *("8b", EXPORT_DEFERRED, "marked success", "exporting_deferred", events.marked_success, TRIGGERER, TRIGGER),
+        ends="success",
+    ),
+    Row(
+        *("8d", EXPORT_DEFERRED, "cleared: the next try waits on the same operations", "exporting_deferred"),
+        *(events.cleared("work"), EXPORTED),
+        cancelled=False,
+        ends="success",
+    ),
+    Row(
+        *("10", EXPORT, "own timeout", "exporting_timeout", events.seconds_of_execution(15), DEADLINE),
+        says="Cancellation was requested: ",
+    ),
+    Row(
+        *("10", EXPORT_DEFERRED, "own timeout", "exporting_deferred_timeout"),
+        *(events.seconds_of_execution(15), DEADLINE, EITHER),
+        says="Cancellation was requested: ",
+    ),
+    Row(
+        *("11", EXPORT_DEFERRED, "execution_timeout while deferred", "exporting_deferred_execution_timeout"),
+        *(events.seconds_after_start(15), DEADLINE, EITHER),
+    ),
+    Row(
+        *("13a", EXPORT, "SIGKILL, DAG-level callback", "exporting_dag_callback"),
+        *(events.sigkill, CALLBACK, PROCESSOR),
+    ),
+    Row("13b", EXPORT, "SIGKILL, all_done cleanup task", "exporting_cleanup", events.sigkill, CLEANUP, TAKEN_OVER),
+    Row(
+        *("14a", EXPORT, "SIGKILL, retry left: the next try waits for them", "exporting_retry"),
+        *(events.sigkill, EXPORTED),
+        cancelled=False,
+        ends="success",
+    ),
+    Row(
+        *("14c", EXPORT, 'SIGKILL, retry left, on_retry="restart"', "exporting_restart"),
+        *(events.sigkill, SECOND, ("worker (work, try 2)",)),
+        ends=None,
+        next_try=True,
+    ),
+    Row(
+        *("15", EXPORT, "supervisor and task SIGKILLed, heartbeat lost", "exporting_task_callback"),
+        *(events.sigkill_with_supervisor, LOST, PROCESSOR),
+    ),
+    Row(
+        *("16", EXPORT, "SIGTERM to the worker", "exporting", events.sigterm_to_worker, SIGNALLED),
+        since="3.3",
+        instead=USE_LOST_WORKER,
+        also=2,
+    ),
+    Row(
+        *("17", EXPORT, "Deadline Alert missed", "exporting_deadline", events.deadline(30), ALERT, ("triggerer",)),
+        ends=None,
+    ),
+    Row(
+        *("22", EXPORT, "the task succeeds", "exporting", events.none, EXPORTED),
+        cancelled=False,
+        ends="success",
+    ),
+    Row(
+        *("22", EXPORT_DEFERRED, "the task succeeds", "exporting_deferred", events.none, EXPORTED),
+        cancelled=False,
+        ends="success",
+    ),
+]
+"""More of them: those of exports that a task returns."""
+
+ROWS += EXPORT_ROWS
+
+
 WHILE_CANCEL_FAILS = [
     Row(
         *("20a", TASK, "503 during the kill", "tracked_cleanup"),
@@ -267,6 +388,11 @@ WHILE_CANCEL_FAILS = [
         errors_first=True,
     ),
     Row(
+        *("20a", EXPORT, "503 during the kill", "exporting_cleanup"),
+        *(events.with_faults(events.marked_failed, **REFUSED), MENDED, TAKEN_OVER),
+        errors_first=True,
+    ),
+    Row(
         *("20b", DEFERRED, "no answer during the kill", "deferred_cleanup"),
         *(events.with_faults(events.marked_failed, **HELD), MENDED, TAKEN_OVER),
         errors_first=True,
@@ -291,6 +417,7 @@ WHILE_API_SERVER_STOPPED = [
         do="wait and look",
     ),
     Row("19a", SENSOR, "SIGTERM to the task while the API server is down", "sensor", events.sigterm, SIGNALLED),
+    Row("19a", EXPORT, "SIGTERM to the task while the API server is down", "exporting", events.sigterm, SIGNALLED),
     Row(
         *("19b", TASK, "execution_timeout while the API server is down", "tracked_execution_timeout_long"),
         *(events.seconds_of_execution(20), TIMER),

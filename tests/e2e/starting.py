@@ -15,10 +15,13 @@ from airflow.providers.common.compat.sdk import get_current_context
 
 from airflow_provider_eeops.tracking import OperationTracker, track_operations
 
-__all__ = ["EMULATOR", "add_operation", "hold", "leave", "return_started", "start"]
+__all__ = ["EMULATOR", "EXPORT_SECONDS", "add_operation", "exports", "hold", "leave", "return_started", "start"]
 
 EMULATOR = "EEOPS_E2E_EMULATOR"
 """Environment variable with the emulator's address."""
+
+EXPORT_SECONDS = 90
+"""What an export takes that Earth Engine was asked for; longer than until it is asked to cancel."""
 
 COUNT = 3
 """Operations of each owner."""
@@ -37,10 +40,20 @@ def add_operation(base_url: str, description: str, **parameters: Any) -> str:
 
 def start(number: int) -> str:
     """Start the running task's operation of this number; return its name."""
+    return add_operation(os.environ[EMULATOR], _description(number))
+
+
+def _description(number: int) -> str:
     ti = get_current_context()["ti"]
     conf = _conf()
-    owner = f"{conf['row']}/{ti.task_id}/{conf['run']}/{ti.try_number}/{ti.map_index}/{number}"
-    return add_operation(os.environ[EMULATOR], owner)
+    return f"{conf['row']}/{ti.task_id}/{conf['run']}/{ti.try_number}/{ti.map_index}/{number}"
+
+
+def exports() -> list[Any]:
+    """Return exports of the running task, which were not started."""
+    from tests.support.exports import table_export
+
+    return [table_export(_description(number)) for number in range(COUNT)]
 
 
 def hold(index: int = 0) -> None:

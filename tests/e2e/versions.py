@@ -36,8 +36,10 @@ _NO_API_SERVER = "a task of Airflow 2 asks the database: there is no API server 
 CANNOT_RUN: Mapping[str, str] = (
     {
         "17 task": "Airflow 2 has no Deadline Alerts",
+        "17 @task.earthengine": "Airflow 2 has no Deadline Alerts",
         "19a task": _NO_API_SERVER,
         "19a sensor": _NO_API_SERVER,
+        "19a @task.earthengine": _NO_API_SERVER,
         "19b task": _NO_API_SERVER,
     }
     if IS_AIRFLOW_2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ pytestmark = pytest.mark.e2e
 EXAMPLES = sorted(path.stem for path in (Path(__file__).parents[2] / "example_dags").glob("example_*.py"))
 
 _SECOND = 1 / 3600
+
+MONTHS = 12
 
 CALLBACKS = ("example_dag_callback", "example_retry_callback", "example_deadline")
 
@@ -40,6 +42,7 @@ def runs(airflow: AirflowApi, emulator_process: EmulatorClient) -> Mapping[str, 
     # An hour in RUNNING: 5400 EECU-seconds in this emulator. The other uses none before it runs.
     emulator_process.add_operation(description="cost-guard-costly", pending_seconds=-3600, run_seconds=7200)
     emulator_process.add_operation(description="cost-guard-queued", pending_seconds=600)
+    airflow.add_pool("earthengine_exports", slots=4, include_deferred=True)
     conf: dict[str, dict[str, Any]] = {
         "example_cancel_by_name": {"operations": by_name},
         "example_nightly_sweep": {"longest_run_hours": _SECOND, "validate_only": True},
@@ -159,6 +162,67 @@ def test_example_track_exports(airflow: AirflowApi, emulator_process: EmulatorCl
     log = airflow.log("example_track_exports", run_id, "export")
     for operation in emulator_process.operations("track-exports"):
         assert f"{operation['name']}: cancel requested" in log
+
+
+def test_example_owned_exports(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_owned_exports"]
+    assert airflow.wait_for_run("example_owned_exports", run_id) == "failed"
+    assert airflow.task_states("example_owned_exports", run_id) == {"export": "failed", "confirm": "success"}
+    assert emulator_process.states("owned-exports") == ["CANCELLED"] * 5
+    assert airflow.xcom("example_owned_exports", run_id, "confirm")["counts"] == {"cancelled": 5}
+    log = airflow.log("example_owned_exports", run_id, "export")
+    for operation in emulator_process.operations("owned-exports"):
+        assert f"{operation['name']}: cancel requested" in log
+
+
+def test_example_export(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+    run_id = runs["example_export"]
+    assert airflow.wait_for_run("example_export", run_id) == "success"
+    (row,) = airflow.xcom("example_export", run_id, "export")
+    (operation,) = [op for op in emulator_process.operations("export") if op["name"] == row["name"]]
+    assert (operation["description"], operation["state"], row["state"]) == ("export", "SUCCEEDED", "SUCCEEDED")
+    assert row["destination_uris"]
+    assert "Pausing task as DEFERRED" in airflow.log("example_export", run_id, "export")
+
+
+def test_example_export_then_load(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_export_then_load"]
+    assert airflow.wait_for_run("example_export_then_load", run_id) == "success"
+    assert emulator_process.states("then-load") == ["SUCCEEDED"] * 2
+    rows = airflow.xcom("example_export_then_load", run_id, "export")
+    loaded = airflow.xcom("example_export_then_load", run_id, "load")
+    assert loaded == [uri for row in rows for uri in row["destination_uris"]]
+    assert len(loaded) == 2
+
+
+def test_example_export_by_hand(
+    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    assert airflow.wait_for_run("example_export_by_hand", runs["example_export_by_hand"]) == "success"
+    assert emulator_process.states("by-hand") == ["SUCCEEDED"] * 3
+
+
+def test_example_export_after(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+    assert airflow.wait_for_run("example_export_after", runs["example_export_after"]) == "success"
+    assert emulator_process.states("after") == ["SUCCEEDED"] * 3
+
+
+def test_example_export_year(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+    run_id = runs["example_export_year"]
+    assert airflow.wait_for_run("example_export_year", run_id, seconds=420) == "success"
+    assert emulator_process.states("export-year") == ["SUCCEEDED"] * 2 * MONTHS
+    seen = emulator_process.operations("export-year")
+    assert _most_at_once(seen) <= 2 * 4, "two exports a month, four months at once"
+
+
+def _most_at_once(operations: Sequence[Mapping[str, Any]]) -> int:
+    begun = [str(op["createTime"]) for op in operations]
+    ended = [str(op["endTime"]) for op in operations]
+    return max(sum(other <= at for other in begun) - sum(other < at for other in ended) for at in begun)
 
 
 def test_example_dag_callback(

@@ -57,6 +57,11 @@ class AirflowApi:
         body = {"logical_date": None, "conf": dict(conf or {})}
         return str(self._json("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
+    def add_pool(self, name: str, *, slots: int, include_deferred: bool) -> None:
+        """Make a pool, if there is none of this name."""
+        if not self._ask("GET", f"pools/{name}").ok:
+            self._json("POST", "pools", {"name": name, "slots": slots, "include_deferred": include_deferred})
+
     def _has_dag(self, dag_id: str) -> bool:
         with self._one_at_a_time:
             return self._ask("GET", f"dags/{dag_id}").ok

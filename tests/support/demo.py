@@ -20,7 +20,7 @@ from tests.support.processes import emulator, free_port, wait_until
 __all__ = ["main"]
 
 ROOT = Path(__file__).parents[2]
-DAG_ID = "example_track_exports"
+DAG_ID = "example_owned_exports"
 PROJECT = "demo-project"
 TERMINAL = {"SUCCEEDED", "CANCELLED", "FAILED"}
 
@@ -58,7 +58,7 @@ def main() -> int:
 
 def _run(airflow: LocalAirflow, earth_engine: EmulatorClient) -> int:
     run_id = airflow.trigger(DAG_ID)
-    step(f"triggered {DAG_ID}; its task 'export' starts exports with Google's own client")
+    step(f"triggered {DAG_ID}; its task 'export', a @task.earthengine, starts what its function returns")
     wait_until("the exports", lambda: len(earth_engine.operations()) == 5, seconds=90)
     before = {op["name"]: op["state"] for op in earth_engine.operations()}
     step(f"{len(before)} operations started; waiting for the task's execution_timeout")

@@ -17,7 +17,7 @@ from tests.support.clock import ManualClock
 Connect = Callable[..., EarthEngineOperationsClient]
 
 NOW = 1_800_000_000.0
-MINE = Intent("one", "EXPORT_IMAGE", "mine", NOW)
+MINE = Intent("one", "EXPORT_IMAGE", "mine", NOW, NOW)
 
 
 def operation(name: str, *, made: float | None = NOW, **changes: Any) -> Operation:
@@ -72,7 +72,15 @@ def test_as_many_as_there_are_starts_are_theirs_in_the_order_they_were_made() ->
     assert found([MINE, MINE], operation("A")) == ({0: "A"}, [])
 
 
+def test_a_start_that_was_repeated_may_be_of_any_time_between() -> None:
+    repeated = replace(MINE, until=NOW + 1000)
+    assert found([repeated], operation("A", made=NOW + 1239)) == ({0: "A"}, [])
+    assert found([repeated], operation("A", made=NOW + 1241)) == ({}, [])
+
+
 def test_a_start_of_a_time_that_is_not_known_may_be_any() -> None:
+    assert found([replace(MINE, until=None)], operation("A", made=NOW + 5000)) == ({0: "A"}, [])
+    assert found([replace(MINE, until=None)], operation("A", made=NOW - 61)) == ({}, [])
     assert found([replace(MINE, since=None)], operation("A", made=5.0)) == ({0: "A"}, [])
 
 

@@ -23,7 +23,7 @@ A = "projects/one/operations/A"
 
 
 def start(name: str | None = A, *, attempt: int = 2) -> Start:
-    return Start(attempt, 1_800_000_000.1234, "mine", "EXPORT_IMAGE", name)
+    return Start(attempt, 1_800_000_000.1234, 1_800_000_007.1234, "mine", "EXPORT_IMAGE", name)
 
 
 def test_request_ids_differ_where_anything_does_and_are_what_the_api_takes() -> None:
@@ -50,11 +50,12 @@ def test_request_ids_differ_where_anything_does_and_are_what_the_api_takes() -> 
 @pytest.mark.parametrize("name", [A, None])
 def test_a_start_survives_json(name: str | None) -> None:
     read = Start.from_json(start(name).to_json())
-    assert read == Start(2, 1_800_000_000.123, "mine", "EXPORT_IMAGE", name)
+    assert read == Start(2, 1_800_000_000.0, 1_800_000_008.0, "mine", "EXPORT_IMAGE", name)
 
 
 @pytest.mark.parametrize(
-    "value", [None, [], [1, 2, 3], ["0", 1, "", "", None], [0, "x", "", "", None], [0, 1, "", "", 7]]
+    "value",
+    [None, [], [1, 2, 3], ["0", 1, 1, "", "", None], [0, "x", 1, "", "", None], [0, 1, 1, "", "", 7]],
 )
 def test_what_is_no_start_is_refused(value: Any) -> None:
     with pytest.raises((ValueError, TypeError)):

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from airflow.providers.common.compat.sdk import (
     DAG,
+    AirflowException,
     AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -397,6 +398,41 @@ def test_names_are_recorded_after_each_few_starts(
     assert len(emulator.names()) == 5
 
 
+def test_what_an_earlier_try_started_is_in_xcom_before_the_function_is_called(
+    emulator: Emulator, clock: AdvancingClock, context: Context, ti: FakeTaskInstance
+) -> None:
+    emulator.run_seconds = 1000
+    allow_retries(ti, 1)
+    first = lost(operator(Exports("a")), context)
+    next_try(ti)
+    clock.advance(1001)
+
+    def export() -> Any:
+        assert recorded(ti) == first
+        return image_export("a")
+
+    operator(export).execute(context)
+
+
+def test_what_cannot_be_recorded_is_cancelled_all_the_same(
+    emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    push = FakeTaskInstance.xcom_push
+
+    def fail(self: FakeTaskInstance, key: str, value: Any) -> None:
+        if emulator.names():
+            raise OSError("the API server is away")
+        push(self, key, value)
+
+    emulator.run_seconds = 1000
+    monkeypatch.setattr(FakeTaskInstance, "xcom_push", fail)
+    with pytest.raises(OSError, match="is away"):
+        operator(Exports("a", "b")).execute(context)
+    assert len(emulator.names()) == 2
+    assert all(map(emulator.cancel_requested, emulator.names()))
+    assert all(name in caplog.text for name in emulator.names())
+
+
 def test_a_store_that_breaks_stops_nothing(
     emulator: Emulator, context: Context, store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -549,6 +585,17 @@ def test_a_start_that_execution_timeout_interrupts_is_recorded(
     clock.advance(1001)
     operator(Exports("a"), retries=1).execute(context)
     assert len(emulator.names()) == 1
+
+
+def test_a_start_that_execution_timeout_interrupts_for_good_is_cancelled(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    emulator.run_seconds, emulator.latency = 1000, 0.4
+    with timed_out_when(lambda: bool(emulator.names())), pytest.raises(AirflowTaskTimeout):
+        operator(Exports("a")).execute(context)
+    assert recorded(ti) == emulator.names()
+    assert all(map(emulator.cancel_requested, emulator.names()))
+    assert emulator.count("list") == 0, "it was told by the answer"
 
 
 def test_a_kill_cancels_whatever_comes_next(emulator: Emulator, context: Context, ti: FakeTaskInstance) -> None:
@@ -721,6 +768,32 @@ def test_a_next_try_after_a_deferral_lists_the_same_names_so_that_none_is_cancel
     assert first == second == recorded(ti)
     judgement = judge_killed(first, state="deferred", recorded=recorded(ti), sources_ended=True)
     assert (judgement.cancel, judgement.undecided) == ((), False)
+
+
+@pytest.mark.parametrize("is_retried", [False, True])
+def test_a_deferral_that_airflow_ends(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance, is_retried: bool
+) -> None:
+    emulator.run_seconds = 1000
+    allow_retries(ti, int(is_retried))
+    made = operator(Exports("a"), deferrable=True, retries=int(is_retried))
+    deferred_from(made, context)
+    with pytest.raises(AirflowException, match="Trigger failure"):
+        made.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    assert emulator.cancel_requested(emulator.names()[0]) is not is_retried
+
+
+def test_a_task_that_airflow_ends_before_it_resumes_cancels(
+    emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.run_seconds = 1000
+    made = operator(Exports("a"), deferrable=True)
+    deferred_from(made, context)
+    path = "airflow_provider_eeops.operators.exports"
+    monkeypatch.setattr(f"{path}.is_ended_before_it_resumes", lambda: True)
+    monkeypatch.setattr(f"{path}.get_current_context", lambda: context)
+    made.on_kill()
+    assert emulator.cancel_requested(emulator.names()[0])
 
 
 # What the function may return

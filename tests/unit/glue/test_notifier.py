@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseNotifier, Context
 
+from airflow_provider_eeops.api.intents import Intent
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.notifications import operations as module
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
@@ -500,3 +501,36 @@ def test_without_another_thread_it_runs_in_this_one(
         patched.setattr(threading.Thread, "start", refuse)
         EarthEngineCancelOperationsNotifier(operations=name)(context)
     assert emulator.cancel_requested(name)
+
+
+# Starts that a lost worker had no answer to
+
+
+def intend(ti: FakeTaskInstance, description: str) -> None:
+    now = time.time()
+    intent = Intent("one", "EXPORT_IMAGE", description, now, now)
+    ti.xcom_push("earthengine_operations", [])
+    ti.xcom_push("earthengine_starting", [intent.to_dict()])
+
+
+@pytest.mark.parametrize("make_context", [lambda ti: {"ti": ti}, lambda _: of_dag()], ids=["task", "run"])
+def test_a_start_without_an_answer_is_found_and_cancelled(
+    emulator: Emulator, ti: FakeTaskInstance, make_context: Any
+) -> None:
+    name = emulator.add_operation(description="mine")
+    emulator.add_operation(description="somebody else's")
+    intend(ti, "mine")
+    EarthEngineCancelOperationsNotifier()(make_context(ti))
+    assert requested(emulator) == {name}
+
+
+def test_of_a_mapped_task_what_may_be_a_siblings_is_named_and_not_cancelled(
+    emulator: Emulator, ti: FakeTaskInstance, supervisor: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = emulator.add_operation(description="mine")
+    ti.map_index = 1
+    supervisor.states[("export", 1)] = "failed"
+    intend(ti, "mine")
+    EarthEngineCancelOperationsNotifier()(cast(Context, {"ti": ti}))
+    assert requested(emulator) == set()
+    assert name in capsys.readouterr().out

@@ -23,7 +23,9 @@ def record(ti: FakeTaskInstance, names: list[str], *descriptions: str, map_index
     """Record what a worker did that was lost: names, and starts it had no answer to."""
     instance = ti.sibling("export", map_index=map_index)
     instance.xcom_push("earthengine_operations", names)
-    intents = [Intent("one", "EXPORT_IMAGE", description, time.time()).to_dict() for description in descriptions]
+    intents = [
+        Intent("one", "EXPORT_IMAGE", description, time.time(), time.time()).to_dict() for description in descriptions
+    ]
     instance.xcom_push("earthengine_starting", intents)
 
 
