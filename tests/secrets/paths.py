@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from airflow.providers.common.compat.sdk import Context, TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, Context, TaskDeferred
 
 from airflow_provider_eeops._compat import AirflowRescheduleException
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
@@ -41,7 +41,7 @@ class Task:
 
     @property
     def context(self) -> Context:
-        return cast(Context, {"ti": self.ti, "dag": self.ti.task.dag})
+        return cast(Context, {"ti": self.ti, "dag": DAG("dag", schedule=None)})
 
 
 Path_ = Callable[[Task], Iterator[Any]]
