@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         projects=options.project or ["emulator-project"],
         pending_seconds=options.pending_seconds,
         run_seconds=options.run_seconds,
+        run_seconds_of=dict(options.run_seconds_of),
         cancel_seconds=options.cancel_seconds,
         require_token=not options.allow_anonymous,
         token_lifetime=options.token_lifetime,
@@ -90,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--project", action="append", metavar="NAME", help="a project that exists; may be repeated")
     add("--pending-seconds", type=float, default=2.0, help="how long an operation waits in the queue")
     add("--run-seconds", type=float, default=60.0, help="how long an operation runs; may be inf")
+    add(
+        "--run-seconds-of",
+        action="append",
+        default=[],
+        type=_glob_and_seconds,
+        metavar="GLOB=SECONDS",
+        help="the same for operations whose description matches; may be repeated",
+    )
     add("--cancel-seconds", type=float, default=2.0, help="how long an operation is CANCELLING")
     add("--latency", type=float, default=0.0, help="seconds before each answer")
     add("--requests-per-second", type=float, help="quota of each project")
@@ -104,6 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--service-account-key", type=Path, metavar="FILE", help="write a service-account key here, mode 0600")
     add("--email", default=DEFAULT_EMAIL, help="service account of the key")
     return parser
+
+
+def _glob_and_seconds(text: str) -> tuple[str, float]:
+    glob, _, seconds = text.rpartition("=")
+    try:
+        return glob, float(seconds)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not GLOB=SECONDS, such as 'nightly-*=5'") from None
 
 
 def _write_private(path: Path, text: str) -> None:

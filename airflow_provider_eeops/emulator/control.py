@@ -48,13 +48,6 @@ def _add_operation(emulator: Emulator, parameters: _Parameters) -> _Parameters:
     return {"names": [emulator.add_operation(**parameters) for _ in range(count)]}
 
 
-def _finish(emulator: Emulator, parameters: _Parameters) -> None:
-    try:
-        emulator.finish(**parameters)
-    except KeyError:
-        raise ValueError(f"no such operation: {parameters['name']}") from None
-
-
 def _remove_operations(emulator: Emulator, _: _Parameters) -> None:
     emulator.remove_operations()
 
@@ -93,7 +86,6 @@ _ACTIONS: Final[Mapping[tuple[str, str], Callable[[Emulator, _Parameters], _Para
     ("GET", "operations"): _operations,
     ("POST", "operations"): _add_operation,
     ("DELETE", "operations"): _remove_operations,
-    ("POST", "finish"): _finish,
     ("GET", "requests"): _requests,
     ("GET", "counts"): _counts,
     ("POST", "faults"): _add_fault,

@@ -43,6 +43,7 @@ class Emulator:
     :param clock: seconds, as time.time; the state of every operation follows it
     :param pending_seconds: how long an operation waits in the queue
     :param run_seconds: how long an operation runs; may be infinite
+    :param run_seconds_of: the same by description: for those that match a glob, the first that does
     :param cancel_seconds: how long an operation is CANCELLING
     :param require_token: refuse requests without an access token
     :param token_lifetime: seconds an access token is good for
@@ -68,6 +69,7 @@ class Emulator:
         clock: Callable[[], float] = time.time,
         pending_seconds: float = 0.2,
         run_seconds: float = 5.0,
+        run_seconds_of: Mapping[str, float] | None = None,
         cancel_seconds: float = 0.3,
         require_token: bool = True,
         token_lifetime: float = 3600.0,
@@ -87,6 +89,7 @@ class Emulator:
         self.clock = clock
         self.pending_seconds = pending_seconds
         self.run_seconds = run_seconds
+        self.run_seconds_of = dict(run_seconds_of or {})
         self.cancel_seconds = cancel_seconds
         self.require_token = require_token
         self.cancel_finished = cancel_finished
@@ -169,7 +172,7 @@ class Emulator:
                 type=type,
                 created=now,
                 pending_seconds=self.pending_seconds if pending_seconds is None else pending_seconds,
-                run_seconds=self.run_seconds if run_seconds is None else run_seconds,
+                run_seconds=self._run_seconds(description) if run_seconds is None else run_seconds,
                 cancel_seconds=self.cancel_seconds if cancel_seconds is None else cancel_seconds,
                 ends=State(ends),
                 error_code=error_code,
@@ -181,6 +184,10 @@ class Emulator:
                 _put_in_the_past(operation, now, cancelled=cancelled)
             self._store.add(operation)
         return operation.name
+
+    def _run_seconds(self, description: str) -> float:
+        matching = (seconds for glob, seconds in self.run_seconds_of.items() if fnmatch.fnmatchcase(description, glob))
+        return next(matching, self.run_seconds)
 
     def state(self, name: str) -> str:
         """State of an operation: PENDING, RUNNING, CANCELLING, SUCCEEDED, CANCELLED or FAILED."""
@@ -220,15 +227,6 @@ class Emulator:
             if operation.cancel_requested_at is None:
                 operation.cancel_requested_at = self.clock()
             return True
-
-    def finish(self, name: str) -> None:
-        """Let an operation come to its own end now, if it has not ended."""
-        with self._lock:
-            operation, now = self._known(name), self.clock()
-            if not state_of(operation, now).terminal:
-                operation.pending_seconds = min(operation.pending_seconds, now - operation.created)
-                operation.run_seconds = now - operation.start
-                operation.cancel_requested_at = None
 
     def cancel_requested(self, name: str) -> bool:
         """Whether a cancel of the operation was accepted."""

@@ -30,8 +30,10 @@ def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
     """The emulator as its users start it."""
     directory = tmp_path_factory.mktemp("emulator")
     port = free_port()
-    # They live until they are cancelled, however slow the machine is, or until a test lets them end.
-    times = ("--pending-seconds", "1", "--run-seconds", "3600", "--cancel-seconds", "2")
+    # They live until they are cancelled, however slow the machine is, but for those that are to succeed.
+    times = ["--pending-seconds", "1", "--run-seconds", "3600", "--cancel-seconds", "2"]
+    for succeeding in ("export", "export-sensor-*", "export-year-*", "then-load*", "by-hand-*", "after-*"):
+        times += ["--run-seconds-of", f"{succeeding}=20"]
     # In form-project permissions are denied, which no DAG is to notice.
     options = ("--project", "test-project", "--project", "form-project", *times)
     with emulator(port, directory=directory, options=options) as process:

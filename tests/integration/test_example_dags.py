@@ -136,8 +136,6 @@ def test_example_failure_callback(
 
 def test_example_export_sensor(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     run_id = runs["example_export_sensor"]
-    wait_until("both exports", lambda: len(emulator_process.operations("export-sensor")) == 2, seconds=120)
-    emulator_process.finish("export-sensor")
     assert airflow.wait_for_run("example_export_sensor", run_id) == "success"
     assert emulator_process.states("export-sensor") == ["SUCCEEDED"] * 2
     assert airflow.xcom("example_export_sensor", run_id, "wait")["counts"] == {"finished_first": 2}
@@ -164,9 +162,7 @@ def test_example_track_exports(airflow: AirflowApi, emulator_process: EmulatorCl
         assert f"{operation['name']}: cancel requested" in log
 
 
-def test_example_owned_exports(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
-) -> None:
+def test_example_owned_exports(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     run_id = runs["example_owned_exports"]
     assert airflow.wait_for_run("example_owned_exports", run_id) == "failed"
     assert airflow.task_states("example_owned_exports", run_id) == {"export": "failed", "confirm": "success"}
@@ -177,7 +173,7 @@ def test_example_owned_exports(
         assert f"{operation['name']}: cancel requested" in log
 
 
-def test_example_export(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+def test_example_export(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     run_id = runs["example_export"]
     assert airflow.wait_for_run("example_export", run_id) == "success"
     (row,) = airflow.xcom("example_export", run_id, "export")
@@ -188,7 +184,7 @@ def test_example_export(airflow: LocalAirflow, emulator_process: EmulatorClient,
 
 
 def test_example_export_then_load(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
+    airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]
 ) -> None:
     run_id = runs["example_export_then_load"]
     assert airflow.wait_for_run("example_export_then_load", run_id) == "success"
@@ -199,19 +195,17 @@ def test_example_export_then_load(
     assert len(loaded) == 2
 
 
-def test_example_export_by_hand(
-    airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]
-) -> None:
+def test_example_export_by_hand(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     assert airflow.wait_for_run("example_export_by_hand", runs["example_export_by_hand"]) == "success"
     assert emulator_process.states("by-hand") == ["SUCCEEDED"] * 3
 
 
-def test_example_export_after(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+def test_example_export_after(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     assert airflow.wait_for_run("example_export_after", runs["example_export_after"]) == "success"
     assert emulator_process.states("after") == ["SUCCEEDED"] * 3
 
 
-def test_example_export_year(airflow: LocalAirflow, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
+def test_example_export_year(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     run_id = runs["example_export_year"]
     assert airflow.wait_for_run("example_export_year", run_id, seconds=420) == "success"
     assert emulator_process.states("export-year") == ["SUCCEEDED"] * 2 * MONTHS

@@ -80,12 +80,6 @@ class EmulatorClient:
         answer.raise_for_status()
         return str(answer.json()["name"])
 
-    def finish(self, description: str) -> None:
-        """Let the operations whose description begins so come to their own end now."""
-        for operation in self.operations(description):
-            body = {"name": operation["name"]}
-            requests.post(f"{self.base_url}/emulator/finish", json=body, timeout=10).raise_for_status()
-
     def _get(self, path: str) -> Any:
         answer = requests.get(f"{self.base_url}/emulator/{path}", timeout=10)
         answer.raise_for_status()

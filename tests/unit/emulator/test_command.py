@@ -52,6 +52,27 @@ def run_main(
     return code, "".join(seen)
 
 
+def test_main_with_times_by_description(capsys: pytest.CaptureFixture[str]) -> None:
+    states: list[str] = []
+
+    def visit(base_url: str) -> None:
+        for description in ("a=b", "other"):
+            body = {"description": description, "pending_seconds": 0}
+            requests.post(f"{base_url}/emulator/operations", json=body, timeout=10).raise_for_status()
+        found = requests.get(f"{base_url}/emulator/operations", timeout=10).json()["operations"]
+        states.extend(operation["state"] for operation in found)
+
+    code, _ = run_main(capsys, "--allow-anonymous", "--run-seconds-of", "a=*=0", visit=visit)
+    assert code == 0
+    assert states == ["SUCCEEDED", "RUNNING"]
+
+
+def test_times_by_description_need_both(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--run-seconds-of", "short"])
+    assert "'short' is not GLOB=SECONDS" in capsys.readouterr().err
+
+
 def test_main_with_a_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     key = tmp_path / "key.json"
     key.write_text("an older one, readable by all")

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -31,26 +31,6 @@ def test_many_operations_are_added_and_all_removed(served: Served) -> None:
     assert served.emulator.names() == []
     assert served.get(names[0]).status_code == 404
     assert served.get(f"projects/{PROJECT}/operations").json() == {}
-
-
-@pytest.mark.parametrize("ends", ["SUCCEEDED", "FAILED"])
-def test_an_operation_is_let_end_now(served: Served, ends: Literal["SUCCEEDED", "FAILED"]) -> None:
-    name = served.emulator.add_operation(pending_seconds=100, run_seconds=1000, ends=ends)
-    served.post(f"{name}:cancel")
-    assert served.control("POST", "finish", json={"name": name}).json() == {}
-    assert served.get(name).json()["metadata"]["state"] == ends
-
-
-def test_what_was_cancelled_stays_so(served: Served) -> None:
-    name = served.emulator.add_operation(cancelled=True)
-    served.control("POST", "finish", json={"name": name})
-    assert served.emulator.state(name) == "CANCELLED"
-
-
-def test_what_does_not_exist_is_not_let_end(served: Served) -> None:
-    answer = served.control("POST", "finish", json={"name": "projects/p/operations/X"})
-    assert answer.status_code == 400
-    assert "no such operation: projects/p/operations/X" in answer.text
 
 
 def test_counts(served: Served) -> None:

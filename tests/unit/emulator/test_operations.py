@@ -32,6 +32,13 @@ def test_left_alone_it_is_pending_then_running_then_succeeded(served: Served) ->
     assert payload["metadata"]["progress"] == 1.0
 
 
+def test_some_run_for_another_time_by_their_description(serve: Serve) -> None:
+    served = serve(pending_seconds=0, run_seconds=100, run_seconds_of={"short-*": 5, "short-but-*": 50})
+    names = [served.emulator.add_operation(description=each) for each in ("short-1", "short-but-2", "not-short-3")]
+    served.clock.advance(5)
+    assert [served.emulator.state(name) for name in names] == ["SUCCEEDED", "SUCCEEDED", "RUNNING"]
+
+
 def test_pending_payload(served: Served) -> None:
     name = served.emulator.add_operation(description="what", type="EXPORT_FEATURES")
     assert served.get(name).json() == {
