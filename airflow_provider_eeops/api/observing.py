@@ -1,6 +1,6 @@
 """What is told of the work while it goes on: the metrics and the spans, each defined here once, and whom to tell.
 
-Nothing here sends anything: an :class:`Observer` does, such as the one of :mod:`airflow_provider_eeops.telemetry`.
+Nothing here sends anything: an :class:`Observer` does, such as the one of ``airflow_provider_eeops.telemetry``.
 """
 
 from __future__ import annotations
