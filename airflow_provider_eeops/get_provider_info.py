@@ -19,11 +19,13 @@ _MODULES = {
 }
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["host", "schema", "login", "password", "port"],
-    "relabeling": {},
-    "placeholders": {},
+    "hidden-fields": ["host", "schema", "login", "password"],
+    # Nothing reads it. The page of Airflow 3.3.1 and 3.3.2 tests no connection without one: it sends 0 for none, which
+    # the API takes for another server's, see https://github.com/apache/airflow/pull/73298.
+    "relabeling": {"port": "Port (not used)"},
+    "placeholders": {"port": "0, if Test says Bad Request"},
 }
-"""What the connection's form hides: all is in the extras."""
+"""What the form hides and relabels: all is in the extras."""
 
 
 def get_provider_info() -> dict[str, Any]:

@@ -82,7 +82,7 @@ def visiting(folder: Path) -> Iterator[Visit]:
             args=_FLAGS,
             locale="en-US",
             color_scheme="light",
-            viewport={"width": 1000, "height": 800},
+            viewport={"width": 1200, "height": 800},
             record_har_path=archive,
             record_har_content="embed",
         )

@@ -61,6 +61,7 @@ def tell(airflow: LocalAirflow, earth_engine: EmulatorClient, folder: Path, pict
         story.can_save.append(connections.can_save)
         connections.picture(pictures / "connection-form.png", height=1300)
         connections.save()
+        connections.open()
         story.said["saved"] = connections.test(CONN_ID)
         connections.picture(pictures / "connection-test.png", height=620)
     story.sent += visit.received()

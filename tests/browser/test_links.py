@@ -32,4 +32,4 @@ def test_the_page_of_a_task_links_to_earth_engines(
             ),
             "Earth Engine Task Manager": "https://code.earthengine.google.com/tasks",
         }
-        visit.page.screenshot(path=pictures / "task-links.png")
+        visit.page.screenshot(path=pictures / "task-links.png", animations="disabled")

@@ -309,9 +309,9 @@ def test_a_connection_that_is_not_there_fails_the_test() -> None:
     assert (ok, "no_such_connection" in message) == (False, True)
 
 
-def test_the_form_hides_the_url_fields() -> None:
+def test_the_form_hides_the_url_fields_that_nobody_needs() -> None:
     behaviour = EarthEngineOperationsHook.get_ui_field_behaviour()
-    assert set(behaviour["hidden_fields"]) == {"host", "schema", "login", "password", "port"}
+    assert set(behaviour["hidden_fields"]) == {"host", "schema", "login", "password"}
 
 
 def test_secrets_are_masked_as_soon_as_they_are_read(set_connection: SetConnection, server: EmulatorServer) -> None:
