@@ -31,6 +31,7 @@ QUICK := tests/unit tests/properties tests/fuzz tests/faults tests/secrets tests
 # The floors are pinned for Python 3.11, the lowest too.
 test: lint types site $(if $(filter %python3.11,$(PYTHON)),floors) ## Everything that shows that it works; coverage of at least 95 %
 	$(BIN)/python -m pytest -q -n auto --cov --cov-report= $(QUICK)
+	$(BIN)/python -m pytest -q -n auto tests/boundaries
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95 tests/integration
 	$(BIN)/python -m pytest tests/e2e
 

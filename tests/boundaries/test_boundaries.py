@@ -71,7 +71,7 @@ parametrized = pytest.mark.parametrize(
 )
 
 
-def _check_reattached(world: World, task: Task, rows: list[dict[str, Any]], at: str | None) -> None:
+def check_reattached(world: World, task: Task, rows: list[dict[str, Any]], at: str | None) -> None:
     names = [row["name"] for row in rows]
     assert world.descriptions(names) == [*DESCRIPTIONS], at
     assert sorted(names) == sorted(world.emulator.names()), at
@@ -85,7 +85,7 @@ def test_reattach(world: World, deferrable: bool, is_retained: bool) -> None:
     for task, at in world.killed():
         rows = task.run(Boundaries())
         assert rows is not None
-        _check_reattached(world, task, rows, at)
+        check_reattached(world, task, rows, at)
 
 
 @pytest.mark.parametrize("is_retained", [True, False], ids=["store", "XCom"])
@@ -95,7 +95,7 @@ def test_reattach_to_what_has_ended_meanwhile(world: World, is_retained: bool) -
         world.clock.advance(RUN_SECONDS)
         rows = task.run(Boundaries())
         assert rows is not None
-        _check_reattached(world, task, rows, at)
+        check_reattached(world, task, rows, at)
 
 
 @parametrized
@@ -106,7 +106,7 @@ def test_reattach_after_two_kills(world: World, deferrable: bool, is_retained: b
         again = Boundaries(generator.randrange(_LEAST))
         rows = task.run(again) or task.run(Boundaries())
         assert rows is not None
-        _check_reattached(world, task, rows, f"{at}; {again.killed_at}")
+        check_reattached(world, task, rows, f"{at}; {again.killed_at}")
 
 
 @parametrized
