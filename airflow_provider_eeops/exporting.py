@@ -194,11 +194,9 @@ class ExportOwner:
                 yield start.name
 
     def _make_starter(self) -> Starter:
-        if self.hook.project_id is None:  # no export is among the positions then
-            return Starter(self.client, "", self.ledger.identity.request_id, on_started=_ignore)
         return Starter(
             self.client,
-            self.hook.project_id,
+            self.hook.project_id or "",  # without one there is no export among the positions
             self.ledger.identity.request_id,
             on_started=lambda asked, operation: self.ledger.learn(asked.position, operation),
             taken=lambda: self.ledger.names,
@@ -293,7 +291,7 @@ class ExportOwner:
         :param watch: the watch.
         :raises TaskKilledError: the task was asked to stop.
         """
-        return wait(
+        verdict = wait(
             self.client,
             watch,
             poll_interval=self._poll_interval,
@@ -301,6 +299,8 @@ class ExportOwner:
             on_poll=lambda changed: self._polled(watch, changed),
             sleep=self.sleep,
         )
+        self._check_not_killed()  # the kill may be what ended it
+        return verdict
 
     def _polled(self, watch: Watch, changed: Sequence[Operation]) -> None:
         self.hook.come_by()
@@ -385,7 +385,3 @@ class ExportOwner:
                 self.ledger.learn(position, recovered.operations[index])
         for ambiguity in recovered.ambiguous:
             log.error("%s.", ambiguity)
-
-
-def _ignore(*_: object) -> None:
-    pass

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Context
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, Context, task_group
 
 from airflow_provider_eeops.api.intents import Intent
 from airflow_provider_eeops.emulator import Emulator, Fault
@@ -100,3 +100,24 @@ def test_what_somebody_else_wrote_is_passed_over(
     ti.sibling("export").xcom_push("earthengine_starting", value)
     assert cleanup(context) == {"counts": {}, "operations": []}
     assert emulator.requests == []
+
+
+def test_within_a_mapped_task_group_a_siblings_operation_is_not_taken(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    emulator.add_operation(description="a")
+    siblings = emulator.names()
+    with DAG("mapped", schedule=None) as dag:
+
+        @task_group
+        def group(i: int) -> None:  # noqa: ARG001 - what it is mapped over
+            BaseOperator(task_id="export") >> BaseOperator(task_id="cancel")
+
+        group.expand(i=[0, 1])
+    ti.task, ti.map_index = dag.get_task("group.cancel"), 1
+    intent = Intent("one", "EXPORT_IMAGE", "a", time.time(), time.time()).to_dict()
+    ti.xcoms["group.export", 0, "earthengine_operations"] = siblings
+    ti.xcoms["group.export", 1, "earthengine_operations"] = []
+    ti.xcoms["group.export", 1, "earthengine_starting"] = [intent]
+    EarthEngineCancelOperationsOperator(task_id="task", xcom_task_ids="group.export").execute(context)
+    assert cancelled(emulator) == []
