@@ -35,8 +35,8 @@ autodoc_typehints_format = "short"
 nitpick_ignore_regex = [
     ("py:.*", r"(airflow|collections|concurrent|datetime|enum|google|requests|types|urllib3)\..*"),
     ("py:.*", r"(.*\.)?_[A-Z]\w*"),
-    ("py:.*", r"airflow_provider_eeops\.api\.polling\.T"),
-    ("py:.*", r"Context|timedelta"),
+    ("py:.*", r"airflow_provider_eeops\.api\.polling\.[KT]"),
+    ("py:.*", r"Context|Export|timedelta"),
 ]
 
 # Read in the repository, pages link to files above docs/; on the site these are pages too.

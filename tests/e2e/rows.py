@@ -25,6 +25,7 @@ from tests.e2e.versions import LATER, TOLD, TOLD_BY
 __all__ = [
     "ALL",
     "ASKING",
+    "EXPORTS_WITHOUT_TRIGGERER",
     "ROWS",
     "WHILE_API_SERVER_STOPPED",
     "WHILE_CANCEL_FAILS",
@@ -315,6 +316,10 @@ EXPORT_ROWS = [
         *(events.seconds_after_start(15), DEADLINE, EITHER),
     ),
     Row(
+        *("12", EXPORT_DEFERRED, "Airflow's own deferral timeout wins", "exporting_deferred"),
+        *(events.deferral_timeout, RESUMED, EITHER),
+    ),
+    Row(
         *("13a", EXPORT, "SIGKILL, DAG-level callback", "exporting_dag_callback"),
         *(events.sigkill, CALLBACK, PROCESSOR),
     ),
@@ -466,8 +471,21 @@ WITHOUT_TRIGGERER = [
 ]
 """Rows in which every wait loses its triggerer, one after the other."""
 
+EXPORTS_WITHOUT_TRIGGERER = [
+    Row(
+        *("9b", EXPORT_DEFERRED, "triggerer SIGKILL, started again", "exporting_deferred"),
+        *(events.triggerer_killed, REGAINED),
+        cancelled=False,
+        ends="success",
+    ),
+]
+"""The same for exports, whose time is the same for all."""
+
 ALL = sorted(
-    [*ROWS, *WHILE_CANCEL_FAILS, *ASKING, *WHILE_API_SERVER_STOPPED, *WHILE_SCHEDULER_STOPPED, *WITHOUT_TRIGGERER],
+    [
+        *(*ROWS, *WHILE_CANCEL_FAILS, *ASKING, *WHILE_API_SERVER_STOPPED, *WHILE_SCHEDULER_STOPPED),
+        *(*WITHOUT_TRIGGERER, *EXPORTS_WITHOUT_TRIGGERER),
+    ],
     key=lambda row: (int(re.sub(r"\D", "", row.number)), row.number),
 )
 """All of them, as the table has them."""

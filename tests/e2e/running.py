@@ -39,6 +39,7 @@ def run_all(place: Place, wanted: Sequence[str]) -> list[Case]:
         *_while_stopped(place, chosen(rows.WHILE_API_SERVER_STOPPED), TASKS_API),
         *_while_stopped(place, chosen(rows.WHILE_SCHEDULER_STOPPED), SCHEDULER),
         *_each_in_turn(place, chosen(rows.WITHOUT_TRIGGERER)),
+        *_each_in_turn(place, chosen(rows.EXPORTS_WITHOUT_TRIGGERER)),
     ]
 
 

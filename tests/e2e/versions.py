@@ -28,7 +28,7 @@ AT_ONCE = 4 if IS_AIRFLOW_2 else 7
 """Rows side by side: a process of Airflow 2 takes longer to start."""
 
 
-SECONDS = 900 if IS_AIRFLOW_2 else 600
+SECONDS = 1100 if IS_AIRFLOW_2 else 900
 """What the suite may take."""
 
 _NO_API_SERVER = "a task of Airflow 2 asks the database: there is no API server that could be down"

@@ -34,8 +34,8 @@ def _cannot_run(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(airflow: AirflowApi, emulator_process: EmulatorClient) -> Mapping[str, str]:
-    """A run of each example but those of callbacks, all started at once."""
+def runs(airflow: AirflowApi, emulator_process: EmulatorClient, request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """A run of each example that is tested, but those of callbacks, all started at once."""
     by_name = [emulator_process.add_operation(description=f"by-name-{n}", run_seconds=600) for n in range(2)]
     for description in ("nightly-1", "nightly-2", "weekly-nightly"):
         emulator_process.add_operation(description=description, run_seconds=600)
@@ -48,11 +48,8 @@ def runs(airflow: AirflowApi, emulator_process: EmulatorClient) -> Mapping[str, 
         "example_nightly_sweep": {"longest_run_hours": _SECOND, "validate_only": True},
         "example_cost_guard": {"eecu_hours": 1},
     }
-    return {
-        dag_id: airflow.trigger(dag_id, conf.get(dag_id))
-        for dag_id in EXAMPLES
-        if dag_id not in {*CALLBACKS, *CANNOT_RUN}
-    }
+    tested = {item.name.removeprefix("test_") for item in request.session.items} - {*CALLBACKS, *CANNOT_RUN}
+    return {dag_id: airflow.trigger(dag_id, conf.get(dag_id)) for dag_id in EXAMPLES if dag_id in tested}
 
 
 @pytest.fixture(scope="module")

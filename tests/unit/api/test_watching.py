@@ -83,9 +83,9 @@ def test_the_message_of_thousands_grows_no_faster_than_they_do() -> None:
         watch.learn({name: Operation(name, "FAILED") for name in all_names}, {})
         took = []
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.thread_time()  # of this thread alone, whatever else the machine does
             watch.message(Verdict.NOT_ACCEPTED)
-            took.append(time.perf_counter() - began)
+            took.append(time.thread_time() - began)
         return min(took)
 
     assert seconds(4000) < 40 * seconds(400)
