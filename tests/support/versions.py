@@ -7,7 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-__all__ = ["AIRFLOW", "CANNOT_RUN", "IS_AIRFLOW_2", "OTHERS_WARNINGS", "PINS", "RESCHEDULE_ASKS_DATABASE"]
+__all__ = [
+    "AIRFLOW",
+    "CANNOT_RUN",
+    "IS_AIRFLOW_2",
+    "OTHERS_WARNINGS",
+    "PINS",
+    "READS_NO_BAD_EXTRAS",
+    "RESCHEDULE_ASKS_DATABASE",
+]
 
 _VERSION: Final = version("apache-airflow")
 
@@ -32,6 +40,7 @@ CANNOT_RUN: Final[Mapping[str, str]] = {
 }
 """Example DAGs that need a later Airflow, and why."""
 
+READS_NO_BAD_EXTRAS: Final = "Airflow 3.0 does not read a connection whose extra is no JSON object, nor say so"
 RESCHEDULE_ASKS_DATABASE: Final = "a sensor of Airflow 2 that reschedules asks the database"
 
 _BAD_EXTRAS = ("ignore:Encountered JSON value in `extra`", "ignore:Encountered non-JSON in `extra`")  # tests' input
@@ -44,7 +53,7 @@ _TEST_CLIENT = (  # a package of Airflow's imports it
 
 _BY_AIRFLOW: Final[Mapping[tuple[int, int], tuple[str, ...]]] = {
     (2, 11): _BAD_EXTRAS,
-    (3, 0): (*_BAD_EXTRAS, _STANDARD_PROVIDER, *_TEST_CLIENT, _BASE_HOOK),
+    (3, 0): (_STANDARD_PROVIDER, *_TEST_CLIENT, _BASE_HOOK),
     (3, 1): (_STANDARD_PROVIDER, *_TEST_CLIENT),
 }
 
