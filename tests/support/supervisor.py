@@ -105,7 +105,9 @@ class FakeSupervisor:
                 if (stored := os.environ.get(f"AIRFLOW_CONN_{msg.conn_id.upper()}")) is not None:
                     connection = json.loads(stored)
                     extra = json.dumps(connection["extra"])
-                    return ConnectionResult(conn_id=msg.conn_id, conn_type=connection["conn_type"], extra=extra)
+                    return ConnectionResult.model_validate(
+                        {"conn_id": msg.conn_id, "conn_type": connection["conn_type"], "extra": extra}
+                    )
                 return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id})
             case MaskSecret():
                 self._note(msg)

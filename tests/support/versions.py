@@ -40,7 +40,7 @@ CANNOT_RUN: Final[Mapping[str, str]] = {
 }
 """Example DAGs that need a later Airflow, and why."""
 
-READS_NO_BAD_EXTRAS: Final = "Airflow 3.0 does not read a connection whose extra is no JSON object, nor say so"
+READS_NO_BAD_EXTRAS: Final = "Airflow 3.0 and 3.1 do not find a connection whose extra is no JSON object"
 RESCHEDULE_ASKS_DATABASE: Final = "a sensor of Airflow 2 that reschedules asks the database"
 
 _BAD_EXTRAS = ("ignore:Encountered JSON value in `extra`", "ignore:Encountered non-JSON in `extra`")  # tests' input

@@ -81,7 +81,7 @@ def test_unknown_extras_are_named_in_a_warning(
     assert "proyect" in caplog.text + out.out + out.err
 
 
-@pytest.mark.skipif(AIRFLOW == (3, 0), reason=READS_NO_BAD_EXTRAS)
+@pytest.mark.skipif((3, 0) <= AIRFLOW <= (3, 1), reason=READS_NO_BAD_EXTRAS)
 @pytest.mark.parametrize("extra", ["not json", "[1]", '"text"'])
 def test_extras_that_are_no_object_are_refused(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "earthengine", "extra": extra}))
