@@ -161,8 +161,8 @@ endef
 define pin_airflow
 	mkdir -p .cache
 	echo 'apache-airflow==$(1)' >.cache/airflow.txt
-	$(PIN) --universal --group matrix --constraint .cache/airflow.txt --constraint .ci/constraints-older-airflow.txt \
-	  --output-file .ci/airflow-$(1).txt pyproject.toml
+	$(PIN) --universal --group matrix --constraint .cache/airflow.txt $(addprefix --constraint ,.ci/constraints-older-airflow.txt \
+	  $(wildcard .ci/airflow-$(1).in)) --output-file .ci/airflow-$(1).txt pyproject.toml
 
 endef
 

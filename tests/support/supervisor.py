@@ -6,6 +6,8 @@ It answers what the DAG processor and the triggerer both answer, and nothing els
 from __future__ import annotations
 
 import importlib
+import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +85,7 @@ class FakeSupervisor:
         """Answer a message of Airflow 3."""
         from airflow.sdk.exceptions import ErrorType
         from airflow.sdk.execution_time.comms import (
+            ConnectionResult,
             ErrorResponse,
             GetConnection,
             MaskSecret,
@@ -98,6 +101,13 @@ class FakeSupervisor:
                 return TaskStatesResult(task_states={"run": answer} if answer else {})
             case GetConnection():
                 self._note(msg)
+                # Airflow 3.1 asks for those of the environment too.
+                if (stored := os.environ.get(f"AIRFLOW_CONN_{msg.conn_id.upper()}")) is not None:
+                    connection = json.loads(stored)
+                    extra = json.dumps(connection["extra"])
+                    return ConnectionResult.model_validate(
+                        {"conn_id": msg.conn_id, "conn_type": connection["conn_type"], "extra": extra}
+                    )
                 return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id})
             case MaskSecret():
                 self._note(msg)

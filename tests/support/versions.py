@@ -7,7 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-__all__ = ["AIRFLOW", "CANNOT_RUN", "IS_AIRFLOW_2", "OTHERS_WARNINGS", "PINS", "RESCHEDULE_ASKS_DATABASE"]
+__all__ = [
+    "AIRFLOW",
+    "CANNOT_RUN",
+    "IS_AIRFLOW_2",
+    "OTHERS_WARNINGS",
+    "PINS",
+    "READS_NO_BAD_EXTRAS",
+    "RESCHEDULE_ASKS_DATABASE",
+]
 
 _VERSION: Final = version("apache-airflow")
 
@@ -32,16 +40,21 @@ CANNOT_RUN: Final[Mapping[str, str]] = {
 }
 """Example DAGs that need a later Airflow, and why."""
 
+READS_NO_BAD_EXTRAS: Final = "Airflow 3.0 and 3.1 do not find a connection whose extra is no JSON object"
 RESCHEDULE_ASKS_DATABASE: Final = "a sensor of Airflow 2 that reschedules asks the database"
 
 _BAD_EXTRAS = ("ignore:Encountered JSON value in `extra`", "ignore:Encountered non-JSON in `extra`")  # tests' input
+_BASE_HOOK = "ignore:Using Connection.get_connection_from_secrets"  # that of this Airflow does
 _STANDARD_PROVIDER = "ignore:The `airflow.operators.branch.BaseBranchOperator`"  # which asks this Airflow for it
-_TEST_CLIENT = "ignore:Using `httpx` with `starlette.testclient`"  # a package of Airflow's imports it
+_TEST_CLIENT = (  # a package of Airflow's imports it
+    "ignore:Using `httpx` with `starlette.testclient`",
+    "ignore:The anyio.abc.BlockingPortal alias",
+)
 
 _BY_AIRFLOW: Final[Mapping[tuple[int, int], tuple[str, ...]]] = {
     (2, 11): _BAD_EXTRAS,
-    (3, 0): (_STANDARD_PROVIDER, _TEST_CLIENT),
-    (3, 1): (_STANDARD_PROVIDER, "ignore:The anyio.abc.BlockingPortal alias"),  # the same test client's
+    (3, 0): (_STANDARD_PROVIDER, *_TEST_CLIENT, _BASE_HOOK),
+    (3, 1): (_STANDARD_PROVIDER, *_TEST_CLIENT),
 }
 
 OTHERS_WARNINGS: Final = _BY_AIRFLOW.get(AIRFLOW, ())

@@ -14,7 +14,7 @@ from airflow_provider_eeops.notifications import operations as module
 from airflow_provider_eeops.notifications.operations import EarthEngineCancelOperationsNotifier
 from tests.support.supervisor import FakeSupervisor, GetTaskStates, GetXCom
 from tests.support.task_instance import FakeTaskInstance
-from tests.support.versions import IS_AIRFLOW_2
+from tests.support.versions import AIRFLOW, IS_AIRFLOW_2
 from tests.unit.glue.conftest import SetConnection
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -60,8 +60,8 @@ def of_dag(**more: Any) -> Context:
 
 def of_deadline(**more: Any) -> Context:
     """Context of a deadline's callback: it went through JSON."""
-    if IS_AIRFLOW_2:
-        pytest.skip("Airflow 2 has no Deadline Alerts")
+    if AIRFLOW < (3, 1):
+        pytest.skip("Airflow has Deadline Alerts from 3.1 on")
     context = {
         "dag_run": {"dag_id": "dag", "dag_run_id": "run", "state": "running"},
         "deadline": {"id": "0", "deadline_time": "2026-11-23T00:00:00Z"},
