@@ -113,7 +113,7 @@ def _example(what: str) -> str:
     code = (ROOT / path).read_text(encoding="utf-8")
     if marker:
         code = code.split(f"# [START {marker}]\n", 1)[1].split(f"# [END {marker}]\n", 1)[0].rstrip(" ")
-    return _fenced("python", textwrap.dedent(_MARKER.sub("", code)))
+    return _fenced("python", textwrap.dedent(_MARKER.sub("", code)).rstrip("\n") + "\n")
 
 
 def _parameters(where: str) -> str:
