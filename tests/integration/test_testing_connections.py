@@ -75,7 +75,7 @@ MISTAKES: Mapping[str, tuple[Callable[[Extras], Extras], str]] = {
     ),
     "key of another kind": (
         lambda extras: extras | {"keyfile_dict": {"installed": extras["keyfile_dict"]}},
-        "connection extra keyfile_dict has the type None: it must be 'service_account'",
+        "connection extra keyfile_dict is an OAuth client's, which identifies a program and nobody",
     ),
     "path where the key belongs": (
         lambda extras: extras | {"keyfile_dict": "/etc/airflow/key.json"},
