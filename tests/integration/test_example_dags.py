@@ -63,6 +63,21 @@ def test_every_example_has_a_test() -> None:
     assert {f"example_{name.removeprefix('example_')}" for name in tested} == set(EXAMPLES)
 
 
+# First: it kills the task while its export runs.
+def test_example_all_done_cleanup(
+    airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]
+) -> None:
+    run_id = runs["example_all_done_cleanup"]
+    tracked = ("example_all_done_cleanup", run_id, "export", "earthengine_operations")
+    wait_until("the export", lambda: bool(airflow.xcom(*tracked)), seconds=120)
+    pid = airflow.task_pid("example_all_done_cleanup", run_id, "export")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)  # as the out-of-memory killer does: the task can do nothing any more
+    assert airflow.wait_for_run("example_all_done_cleanup", run_id) == "failed"
+    assert airflow.task_states("example_all_done_cleanup", run_id) == {"export": "failed", "cancel": "success"}
+    assert emulator_process.states("all-done-cleanup") == ["CANCELLED"]
+
+
 def test_example_cancel_by_name(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     assert airflow.wait_for_run("example_cancel_by_name", runs["example_cancel_by_name"]) == "success"
     assert emulator_process.states("by-name") == ["CANCELLED"] * 2
@@ -105,20 +120,6 @@ def test_example_cancel_from_xcom(
 def test_example_mapped_exports(airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]) -> None:
     assert airflow.wait_for_run("example_mapped_exports", runs["example_mapped_exports"]) == "success"
     assert emulator_process.states("mapped") == ["CANCELLED"] * 3
-
-
-def test_example_all_done_cleanup(
-    airflow: AirflowApi, emulator_process: EmulatorClient, runs: Mapping[str, str]
-) -> None:
-    run_id = runs["example_all_done_cleanup"]
-    tracked = ("example_all_done_cleanup", run_id, "export", "earthengine_operations")
-    wait_until("the export", lambda: bool(airflow.xcom(*tracked)), seconds=120)
-    pid = airflow.task_pid("example_all_done_cleanup", run_id, "export")
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)  # as the out-of-memory killer does: the task can do nothing any more
-    assert airflow.wait_for_run("example_all_done_cleanup", run_id) == "failed"
-    assert airflow.task_states("example_all_done_cleanup", run_id) == {"export": "failed", "cancel": "success"}
-    assert emulator_process.states("all-done-cleanup") == ["CANCELLED"]
 
 
 def test_example_failure_callback(

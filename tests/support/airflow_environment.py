@@ -27,6 +27,7 @@ def airflow_environment(
     port = url.rsplit(":", 1)[1]
     ours = {
         "AIRFLOW_HOME": home,
+        "AIRFLOW__API__ENABLE_XCOM_DESERIALIZE_SUPPORT": True,  # Airflow 3.0 asks for it
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": port,
         "AIRFLOW__API__BASE_URL": url,

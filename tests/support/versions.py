@@ -31,14 +31,10 @@ _OWN = _CI / f"airflow-{_VERSION}.txt"
 PINS: Final = _OWN if _OWN.exists() else _CI / "constraints.txt"
 """What it was installed with, as pip's constraints."""
 
-CANNOT_RUN: Final[Mapping[str, str]] = {
-    example: reason
-    for example, (since, reason) in {
-        "example_deadline": ((3, 2), "airflow.sdk has Deadline Alerts from 3.2 on"),
-    }.items()
-    if since > AIRFLOW
-}
-"""Example DAGs that need a later Airflow, and why."""
+CANNOT_RUN: Final[Mapping[str, str]] = (
+    {"example_deadline": "airflow.sdk has Deadline Alerts from 3.2 on"} if AIRFLOW < (3, 2) else {}
+) | ({"example_dag_callback": "Airflow 3.0's DAG processor answers for no XCom"} if AIRFLOW == (3, 0) else {})
+"""Example DAGs that this Airflow cannot run, and why."""
 
 READS_NO_BAD_EXTRAS: Final = "Airflow 3.0 and 3.1 do not find a connection whose extra is no JSON object"
 RESCHEDULE_ASKS_DATABASE: Final = "a sensor of Airflow 2 that reschedules asks the database"
