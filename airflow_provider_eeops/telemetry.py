@@ -19,7 +19,6 @@ from queue import SimpleQueue
 from typing import Any
 
 from airflow_provider_eeops import __version__
-from airflow_provider_eeops._compat import airflow_stats
 from airflow_provider_eeops.api.forking import renew_when_forked
 from airflow_provider_eeops.api.observing import UNOBSERVED, Metric, Span, SpanKind
 
@@ -147,6 +146,8 @@ def telemetry() -> Telemetry:
 
 def _stats() -> Any:
     try:
+        from airflow_provider_eeops._compat import airflow_stats  # of triggers too, which the hook needs not
+
         return airflow_stats()
     except Exception as error:  # noqa: BLE001 - what is set for metrics cannot be used
         log.warning("No metric is sent: %s", type(error).__name__)

@@ -14,9 +14,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from structlog.contextvars import get_contextvars
-
 import airflow_provider_eeops
+
+try:
+    from structlog.contextvars import get_contextvars
+except ModuleNotFoundError:  # Airflow 2, whose log lines have no fields
+
+    def get_contextvars() -> dict[str, Any]:
+        return {}
+
 
 __all__ = ["RecordsOfAll", "Search", "forms", "left_by_error", "left_by_record", "shown_by"]
 

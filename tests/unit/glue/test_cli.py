@@ -553,6 +553,7 @@ def test_a_pipe_that_is_closed_leaves_no_traceback(emulator: Emulator, *, merged
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},  # Airflow 2 warns of itself while it is imported
     ) as process:
         assert process.stdout is not None
         process.stdout.close()
