@@ -13,5 +13,5 @@ with DAG("example_export_after", schedule=None):
     def export() -> Any:
         return [make_export(f"after-{month}") for month in range(1, 4)]
 
-    # [END after]
     export()
+    # [END after]
