@@ -167,7 +167,8 @@ class ExportOwner:
                 stop_at_failure=stop_at_failure,
                 waits_for_room=lambda: self._save_and(waits_for_room),
             )
-            self.ledger.forget([*outcome.refused, *(asked.position for asked in outcome.left)])
+            # Of a repeated start there may be an operation, whatever this one met.
+            self.ledger.forget([*outcome.refused, *(asked.position for asked in outcome.left if not asked.is_repeated)])
             self.ledger.save()
             self.saw(outcome.started.values())
             all_of_it.started.update(outcome.started)
