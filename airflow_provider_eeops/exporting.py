@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
 from airflow_provider_eeops.api.exports import Export
-from airflow_provider_eeops.api.intents import recover
+from airflow_provider_eeops.api.intents import Ambiguity, recover
 from airflow_provider_eeops.api.models import Operation, Report, counted, listing
 from airflow_provider_eeops.api.policies import SETTLED, not_confirmed
 from airflow_provider_eeops.api.polling import observe, wait
@@ -381,8 +381,12 @@ class ExportOwner:
         except EarthEngineError as error:
             log.error("%s that may be there cannot be looked for: %s", counted(len(intents)), error)  # noqa: TRY400
             return
-        for index, position in enumerate(intents):
-            if index in recovered.operations:
-                self.ledger.learn(position, recovered.operations[index])
+        if self._ti.map_index < 0:
+            for index, position in enumerate(intents):
+                if index in recovered.operations:
+                    self.ledger.learn(position, recovered.operations[index])
+        elif recovered.operations:  # they may be a sibling's, which starts the same
+            names = tuple(operation.name for operation in recovered.operations.values())
+            recovered.ambiguous.append(Ambiguity(tuple(intents.values()), names))
         for ambiguity in recovered.ambiguous:
             log.error("%s.", ambiguity)
