@@ -240,8 +240,10 @@ class EarthEngineExportOperator(BaseOperator):
     def _end(self, owner: ExportOwner, error: BaseException) -> None:
         """Let the operations go on to the next try, or request their cancellation, whatever goes wrong with that."""
         ti: Any = owner.context["ti"]
-        is_retried = not isinstance(error, (AirflowFailException, AirflowSkipException)) and bool(
-            self.retries and ti.try_number <= ti.max_tries
+        is_retried = (
+            not isinstance(error, (AirflowFailException, AirflowSkipException))
+            and bool(self.retries and ti.try_number <= ti.max_tries)
+            and not self._is_failed_by_policy(owner.context, error)
         )
         try:
             if goes_on(
@@ -255,6 +257,21 @@ class EarthEngineExportOperator(BaseOperator):
                 owner.cancel(because=f"{type(error).__name__} ended the task.")
         except Exception:  # it must not hide why the task ends
             self.log.exception("Cancellation of %s could not be requested.", ", ".join(owner.open_names))
+
+    def _is_failed_by_policy(self, context: Context, error: BaseException) -> bool:
+        """Whether the task's retry policy, which Airflow has from 3.3 on, lets it have no next try."""
+        policy: Any = getattr(self, "retry_policy", None)
+        if policy is None:
+            return False
+        ti: Any = context["ti"]
+        try:
+            decision = policy.evaluate(
+                exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context
+            )
+            return bool(decision.action.value == "fail")
+        except Exception:  # Airflow retries then
+            self.log.exception("The retry policy did not say whether there is a next try.")
+            return False
 
     def _start(self, owner: ExportOwner, *, is_resumed: bool) -> Any:
         def waits_for_room() -> bool:
