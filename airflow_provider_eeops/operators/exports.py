@@ -203,22 +203,11 @@ class EarthEngineExportOperator(BaseOperator):
     def _owning(
         self, context: Context, *, deadline: float | None, execution_ends: float | None
     ) -> Iterator[ExportOwner]:
-        from airflow_provider_eeops.exporting import ExportOwner
-
         self._stop.begin()
         try:
             with (
                 self._hook() as hook,
-                ExportOwner(
-                    context,
-                    hook,
-                    self._stop,
-                    deadline=deadline,
-                    execution_ends=execution_ends,
-                    restart=self.on_retry == "restart",
-                    poll_interval=self.poll_interval,
-                    max_concurrency=self.max_concurrency,
-                ) as owner,
+                self._make_owner(context, hook, deadline=deadline, execution_ends=execution_ends) as owner,
             ):
                 self._owner = owner
                 try:
@@ -231,6 +220,31 @@ class EarthEngineExportOperator(BaseOperator):
         finally:
             self._stop.end()
             self._owner = None
+
+    def _make_owner(
+        self,
+        context: Context,
+        hook: EarthEngineOperationsHook,
+        *,
+        deadline: float | None,
+        execution_ends: float | None,
+    ) -> ExportOwner:
+        from airflow_provider_eeops.exporting import ExportOwner, record_unowned
+
+        try:
+            return ExportOwner(
+                context,
+                hook,
+                self._stop,
+                deadline=deadline,
+                execution_ends=execution_ends,
+                restart=self.on_retry == "restart",
+                poll_interval=self.poll_interval,
+                max_concurrency=self.max_concurrency,
+            )
+        except Exception:
+            record_unowned(context, project_id=self.project_id)
+            raise
 
     def _hook(self) -> EarthEngineOperationsHook:
         return EarthEngineOperationsHook(
