@@ -39,6 +39,15 @@ _CANCEL_SECONDS = 30.0
 """What all requests to cancel may take together when a try ends."""
 
 
+def _warn_of_others(asked: Iterable[Asked], outcome: Outcome) -> None:
+    """Say where a repeated start found that another export was started by it, of which no record is left."""
+    for each in asked:
+        found = outcome.started.get(each.position) if each.is_repeated else None
+        if found is not None and (found.description or "") != each.export.description:
+            told = f"position {each.position} was {found.description!r}, and is {each.export.description!r} now"
+            log.warning("The callable returned other exports than before: %s.", told)
+
+
 def record_unowned(context: Context, *, project_id: str | None) -> None:
     """Say what an earlier try started, where this one has no client: Airflow has cleared the XCom of the earlier one.
 
@@ -192,6 +201,7 @@ class ExportOwner:
             self.ledger.forget([*outcome.refused, *(asked.position for asked in outcome.left if not asked.is_repeated)])
             self.ledger.save()
             self.saw(outcome.started.values())
+            _warn_of_others(todo, outcome)
             all_of_it.started.update(outcome.started)
             all_of_it.refused.update(outcome.refused)
             all_of_it.unclear.update(outcome.unclear)

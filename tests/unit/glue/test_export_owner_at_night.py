@@ -192,3 +192,17 @@ def test_an_earlier_start_without_an_answer_is_not_forgotten_when_the_last_try_i
     with pytest.raises(NotStartedError):
         operator(Exports("a"), retries=1).execute(context)
     assert emulator.cancel_requested(name)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_another_export_in_the_place_of_an_earlier_one_is_warned_of(
+    clock: AdvancingClock, context: Context, ti: FakeTaskInstance, caplog: pytest.LogCaptureFixture, is_stored: bool
+) -> None:
+    if not is_stored:
+        cast(dict[str, Any], context).pop("task_state_store")
+    allow_retries(ti, 1)
+    lost(operator(Exports("january"), retries=1), context)
+    next_try(ti)
+    clock.advance(1001)
+    operator(Exports("february"), retries=1).execute(context)
+    assert "position 0 was 'january', and is 'february' now" in caplog.text
