@@ -92,6 +92,9 @@ CODES: Mapping[str, int] = {
 class EarthEngineError(Exception):
     """Base of all errors of this package."""
 
+    #: Whether an attempt before the one that met this had no clear answer, and may have taken effect.
+    follows_unclear = False
+
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later."""

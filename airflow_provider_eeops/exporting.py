@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
 from airflow_provider_eeops.api.exports import Export
-from airflow_provider_eeops.api.intents import recover
+from airflow_provider_eeops.api.intents import Ambiguity, recover
 from airflow_provider_eeops.api.models import Operation, Report, counted, listing
 from airflow_provider_eeops.api.policies import SETTLED, not_confirmed
 from airflow_provider_eeops.api.polling import observe, wait
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
     from airflow_provider_eeops.stopping import Stop
 
-__all__ = ["ExportOwner"]
+__all__ = ["ExportOwner", "record_unowned"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,34 @@ _ANSWER_SECONDS = 10.0
 
 _CANCEL_SECONDS = 30.0
 """What all requests to cancel may take together when a try ends."""
+
+
+def _warn_of_others(asked: Iterable[Asked], outcome: Outcome) -> None:
+    """Say where a repeated start found that another export was started by it, of which no record is left."""
+    for each in asked:
+        found = outcome.started.get(each.position) if each.is_repeated else None
+        if found is not None and (found.description or "") != each.export.description:
+            told = f"position {each.position} was {found.description!r}, and is {each.export.description!r} now"
+            log.warning("The callable returned other exports than before: %s.", told)
+
+
+def record_unowned(context: Context, *, project_id: str | None) -> None:
+    """Say what an earlier try started, where this one has no client: Airflow has cleared the XCom of the earlier one.
+
+    :param context: the task's context.
+    :param project_id: project that the exports are started in, if it is known.
+    """
+    try:
+        if pull_own(context["ti"]):  # the task was deferred: all is there
+            return
+        ledger = Ledger(context, project_id=project_id)
+        if ledger.starts or ledger.names:
+            log.error(
+                "Nothing can be asked of Earth Engine about what an earlier try started: %s", ", ".join(ledger.names)
+            )
+            ledger.save()
+    except Exception:  # it must not hide why the task ends
+        log.exception("What an earlier try started could not be recorded.")
 
 
 class ExportOwner:
@@ -148,10 +176,12 @@ class ExportOwner:
         """
         exports = {position: each for position, each in enumerate(positions) if isinstance(each, Export)}
         self.ledger.give(each for each in positions if isinstance(each, str))
+        given_before = [] if is_resumed else self.ledger.given_before
         self.ledger.save()  # Airflow has cleared the XCom of an earlier try: it shall say what is owned by this one
         for told in changed_descriptions(self.ledger.starts, positions):
             log.warning("The callable returned other exports than before: %s.", told)
         self._check_not_killed()
+        self._end_given_before(given_before)
         decided = {} if is_resumed else self._decide_on_recorded()
         self._end(decided)
         self.ledger.forget(
@@ -167,9 +197,11 @@ class ExportOwner:
                 stop_at_failure=stop_at_failure,
                 waits_for_room=lambda: self._save_and(waits_for_room),
             )
-            self.ledger.forget([*outcome.refused, *(asked.position for asked in outcome.left)])
+            # Of a repeated start there may be an operation, whatever this one met.
+            self.ledger.forget([*outcome.refused, *(asked.position for asked in outcome.left if not asked.is_repeated)])
             self.ledger.save()
             self.saw(outcome.started.values())
+            _warn_of_others(todo, outcome)
             all_of_it.started.update(outcome.started)
             all_of_it.refused.update(outcome.refused)
             all_of_it.unclear.update(outcome.unclear)
@@ -268,10 +300,28 @@ class ExportOwner:
             for position, decision in decided.items()
             if decision in (Next.AWAIT_END, Next.CANCEL) and (name := starts[position].name) is not None
         }
+        self._see_ended(ending)
+
+    def _end_given_before(self, names: Sequence[str]) -> None:
+        """See the operations end that a function started itself in an earlier try, and does not return any more.
+
+        :raises NotConfirmedError: some did not in the time there is.
+        """
+        if not names:
+            return
+        log.info("The callable returns %s of an earlier try no more: asking for the state.", counted(len(names)))
+        seen = observe(self.client, names, max_concurrency=self._max_concurrency)
+        self.saw(seen.operations.values())
+        decided = {name: next_of(seen.operations.get(name) or seen.errors.get(name), restart=True) for name in names}
+        self._see_ended({name: next_ for name, next_ in decided.items() if next_ is Next.CANCEL})
+        self.ledger.take_back(names)
+        self.ledger.save()
+
+    def _see_ended(self, ending: Mapping[str, Next]) -> None:
         if not ending:
             return
         to_cancel = [name for name, decision in ending.items() if decision is Next.CANCEL]
-        log.info("%s of an earlier try to see ended before their exports start again.", counted(len(ending)))
+        log.info("%s of an earlier try to see ended before what replaces them goes on.", counted(len(ending)))
         if to_cancel:
             report = cancel_operations(self.client, to_cancel, max_concurrency=self._max_concurrency)
             log.info("%s\n%s", report.summary, listing(report.results))
@@ -380,8 +430,12 @@ class ExportOwner:
         except EarthEngineError as error:
             log.error("%s that may be there cannot be looked for: %s", counted(len(intents)), error)  # noqa: TRY400
             return
-        for index, position in enumerate(intents):
-            if index in recovered.operations:
-                self.ledger.learn(position, recovered.operations[index])
+        if self._ti.map_index < 0:
+            for index, position in enumerate(intents):
+                if index in recovered.operations:
+                    self.ledger.learn(position, recovered.operations[index])
+        elif recovered.operations:  # they may be a sibling's, which starts the same
+            names = tuple(operation.name for operation in recovered.operations.values())
+            recovered.ambiguous.append(Ambiguity(tuple(intents.values()), names))
         for ambiguity in recovered.ambiguous:
             log.error("%s.", ambiguity)

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _KEY = "earthengine_exports"
 
+_GIVEN_KEY = f"{_KEY}_given"
+
 _PAGE = 250
 """Positions in one value of the store: of thousands, only those that change are written."""
 
@@ -47,6 +49,8 @@ class Ledger:
         self._pages = 0
         self._pushed: tuple[list[str], list[Any]] | None = None
         self._given: dict[str, None] = {}
+        self._given_now: set[str] = set()
+        self._stored_given: list[str] = []
         self.starts: dict[int, Start] = {}
         self.identity = _identity(self._ti)
         self._read_store()
@@ -63,6 +67,11 @@ class Ledger:
         return list(dict.fromkeys([*started, *self._given]))
 
     @property
+    def given_before(self) -> list[str]:
+        """Operations that an earlier try was given, and this one was not yet."""
+        return [name for name in self._stored_given if name not in self._given_now]
+
+    @property
     def intents(self) -> dict[int, Intent]:
         """Starts of which it is not known whether there is an operation, by position."""
         return {
@@ -76,7 +85,17 @@ class Ledger:
 
         :param names: operation names.
         """
+        names = list(names)
         self._given.update(dict.fromkeys(names))
+        self._given_now.update(names)
+
+    def take_back(self, names: Iterable[str]) -> None:
+        """Take out operations that were given, and have ended.
+
+        :param names: operation names.
+        """
+        for name in names:
+            self._given.pop(name, None)
 
     def intend(self, some: Sequence[Asked], *, now: float) -> None:
         """Record starts that are about to be made.
@@ -110,13 +129,18 @@ class Ledger:
         """Write what has changed: the names to XCom too, as this is what a cleanup reads."""
         for page in sorted(self._changed):
             self._changed.discard(page)  # first: a thread may change it while it is written
-            self._write(page)
+            try:
+                self._write(page)
+            except BaseException:  # a timeout: it is to be written yet
+                self._changed.add(page)
+                raise
+        self._write_given()
         intents = [intent.to_dict() for intent in self.intents.values()]
         pushed = (self.names, intents)
         if pushed != self._pushed:
-            self._pushed = pushed
             push_operations(self._ti, pushed[0])
             self._ti.xcom_push(key=STARTING_KEY, value=intents)
+            self._pushed = pushed
 
     def hand_over(self) -> None:
         """Let the resumption of a deferred task read the record, where there is no store."""
@@ -131,9 +155,10 @@ class Ledger:
     def close(self) -> None:
         """Forget all: the task has succeeded, and exports anew when it is cleared."""
         self.starts = {}
-        for page in range(self._pages):
+        keys = [*map(_page_key, range(self._pages)), *([_GIVEN_KEY] if self._stored_given else [])]
+        for key in keys:
             try:
-                self._store.delete(_page_key(page))
+                self._store.delete(key)
             except Exception:
                 log.exception("What was recorded of the exports could not be deleted from the task state store.")
 
@@ -148,6 +173,10 @@ class Ledger:
             while (value := self._store.get(_page_key(self._pages))) is not None:
                 self._take(value, where="the task state store")
                 self._pages += 1
+            given = self._store.get(_GIVEN_KEY)
+            if isinstance(given, list) and all(isinstance(name, str) for name in given):
+                self._stored_given = given
+                self._given.update(dict.fromkeys(given))
         except Exception:
             log.exception("What an earlier try recorded could not be read from the task state store.")
             self._store = None
@@ -172,6 +201,18 @@ class Ledger:
             self._set(page)
         except Exception:
             log.exception("The starts could not be written to the task state store.")
+            self._store = None
+
+    def _write_given(self) -> None:
+        started = {start.name for start in self.starts.values()}
+        given = [name for name in self._given if name not in started]
+        if self._store is None or given == self._stored_given:
+            return
+        try:
+            self._store.set(_GIVEN_KEY, given)
+            self._stored_given = given
+        except Exception:
+            log.exception("The operations that were started elsewhere could not be written to the task state store.")
             self._store = None
 
     def _set(self, page: int) -> None:

@@ -54,6 +54,15 @@ class Outcome:
     unclear: dict[int, EarthEngineError] = field(default_factory=dict)
     left: tuple[Asked, ...] = ()
 
+    def take_failure(self, asked: Asked, error: EarthEngineError) -> None:
+        """Note that a start was refused: it has no operation, unless an earlier request for it made one.
+
+        :param asked: the start.
+        :param error: the refusal.
+        """
+        is_unclear = asked.is_repeated or error.follows_unclear
+        (self.unclear if is_unclear else self.refused)[asked.position] = error
+
     @property
     def failed(self) -> dict[int, EarthEngineError]:
         """Why a position has no operation that is known."""
@@ -126,9 +135,10 @@ class Starter:
             for _ in range(len(some) - len(no_room)):
                 if told := progress.count(now=self._client.clock.monotonic()):
                     log.info("Starts answered: %s.", told)
-            no_token = next((each for each in outcome.refused.values() if isinstance(each, CredentialsError)), None)
+            no_token = next((each for each in outcome.failed.values() if isinstance(each, CredentialsError)), None)
             if no_token is not None:  # the others would meet the same
-                outcome.refused.update((asked.position, no_token) for asked in left)
+                for asked in left:
+                    outcome.take_failure(asked, no_token)
                 left.clear()
             if stop_at_failure and outcome.failed:
                 break
@@ -165,7 +175,7 @@ class Starter:
         client = self._client
         if self._deadline is not None:
             client = client.ending(client.clock.monotonic() + max(0.0, self._deadline - client.clock.time()))
-        again: set[int] = set()
+        again: dict[int, Asked] = {}
         exist: list[Asked] = []
         answers = in_parallel(
             some,
@@ -178,18 +188,18 @@ class Starter:
                 case Operation():
                     outcome.started[asked.position] = answer
                 case QueueFullError() | _NotAskedError():
-                    again.add(asked.position)
+                    again[asked.position] = replace(asked, is_repeated=asked.is_repeated or answer.follows_unclear)
                 case AlreadyExistsError():
                     exist.append(asked)
                 case CredentialsError() | InvalidInputError():
-                    outcome.refused[asked.position] = answer
+                    outcome.take_failure(asked, answer)
                 case ApiError() if not answer.retryable:
-                    outcome.refused[asked.position] = answer
+                    outcome.take_failure(asked, answer)
                 case _:
                     outcome.unclear[asked.position] = answer
         if exist:
             self._recover(exist, outcome)
-        return [asked for asked in some if asked.position in again]
+        return [again[asked.position] for asked in some if asked.position in again]
 
     def _ask(self, client: EarthEngineOperationsClient, asked: Asked) -> Operation:
         self._under_way.add(asked.position)  # first: who looks after the stop must not miss it

@@ -195,6 +195,7 @@ class Transport:
         until = budget.begun(began)
         attempt = 0
         token = refused = None
+        is_unclear = False
         while True:
             attempt += 1
             sent_at = self._clock.monotonic()
@@ -203,6 +204,8 @@ class Transport:
                 return self._send(call, token, budget, until)
             except EarthEngineError as error:
                 met = error
+            met.follows_unclear = is_unclear
+            is_unclear = is_unclear or isinstance(met, _UNCLEAR)
             if refused is None and token is not None and _refuses_the_token(met):
                 refused = token
                 attempt -= 1
@@ -300,6 +303,10 @@ class Transport:
             http_status=response.status_code,
             retry_after=retry_after,
         )
+
+
+_UNCLEAR = (ConnectionFailedError, UnavailableError, UnexpectedAnswerError)
+"""After these the request may have taken effect."""
 
 
 def _refuses_the_token(error: EarthEngineError) -> bool:

@@ -85,7 +85,7 @@ def _command(run: _Command) -> Callable[[argparse.Namespace], None]:
             say(f"error: {error}")
             sys.exit(_SOME_NOT)
         except KeyboardInterrupt:
-            say("Interrupted: nothing was changed.")
+            say("Interrupted." if getattr(args, "has_asked", False) else "Interrupted: nothing was changed.")
             sys.exit(_INTERRUPTED)
         except BrokenPipeError:
             _let_go()
@@ -179,6 +179,7 @@ def cancel(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
         return _reported(Report((*would, *invalid_results(parsed.invalid))), args, failed=bool(parsed.invalid))
     if not confirmed(_question("Request cancellation of", parsed.names), yes=args.yes):
         return _USAGE
+    args.has_asked = True
     with _interruptible() as interrupted:
         report = _request_cancellation(hook, parsed, interrupted)
         open_names = tuple(result.name for result in report.having(Outcome.CANCEL_REQUESTED))
@@ -229,6 +230,7 @@ def delete(args: argparse.Namespace, hook: EarthEngineOperationsHook) -> int:
     if ended and not confirmed(_question("Delete the records of", ended), yes=args.yes):
         return _USAGE
     left = dict.fromkeys(ended)
+    args.has_asked = bool(ended)
     with _interruptible() as interrupted, Bar("deleted", len(ended)) as bar, suppress(KeyboardInterrupt):
         for name, met in in_parallel(ended, _unless(interrupted, client.delete_operation), max_concurrency=8):
             bar.advance()

@@ -203,22 +203,11 @@ class EarthEngineExportOperator(BaseOperator):
     def _owning(
         self, context: Context, *, deadline: float | None, execution_ends: float | None
     ) -> Iterator[ExportOwner]:
-        from airflow_provider_eeops.exporting import ExportOwner
-
         self._stop.begin()
         try:
             with (
                 self._hook() as hook,
-                ExportOwner(
-                    context,
-                    hook,
-                    self._stop,
-                    deadline=deadline,
-                    execution_ends=execution_ends,
-                    restart=self.on_retry == "restart",
-                    poll_interval=self.poll_interval,
-                    max_concurrency=self.max_concurrency,
-                ) as owner,
+                self._make_owner(context, hook, deadline=deadline, execution_ends=execution_ends) as owner,
             ):
                 self._owner = owner
                 try:
@@ -232,6 +221,31 @@ class EarthEngineExportOperator(BaseOperator):
             self._stop.end()
             self._owner = None
 
+    def _make_owner(
+        self,
+        context: Context,
+        hook: EarthEngineOperationsHook,
+        *,
+        deadline: float | None,
+        execution_ends: float | None,
+    ) -> ExportOwner:
+        from airflow_provider_eeops.exporting import ExportOwner, record_unowned
+
+        try:
+            return ExportOwner(
+                context,
+                hook,
+                self._stop,
+                deadline=deadline,
+                execution_ends=execution_ends,
+                restart=self.on_retry == "restart",
+                poll_interval=self.poll_interval,
+                max_concurrency=self.max_concurrency,
+            )
+        except Exception:
+            record_unowned(context, project_id=self.project_id)
+            raise
+
     def _hook(self) -> EarthEngineOperationsHook:
         return EarthEngineOperationsHook(
             self.earthengine_conn_id, project_id=self.project_id, impersonation_chain=self.impersonation_chain
@@ -240,8 +254,10 @@ class EarthEngineExportOperator(BaseOperator):
     def _end(self, owner: ExportOwner, error: BaseException) -> None:
         """Let the operations go on to the next try, or request their cancellation, whatever goes wrong with that."""
         ti: Any = owner.context["ti"]
-        is_retried = not isinstance(error, (AirflowFailException, AirflowSkipException)) and bool(
-            self.retries and ti.try_number <= ti.max_tries
+        is_retried = (
+            not isinstance(error, (AirflowFailException, AirflowSkipException))
+            and bool(self.retries and ti.try_number <= ti.max_tries)
+            and not self._is_failed_by_policy(owner.context, error)
         )
         try:
             if goes_on(
@@ -255,6 +271,21 @@ class EarthEngineExportOperator(BaseOperator):
                 owner.cancel(because=f"{type(error).__name__} ended the task.")
         except Exception:  # it must not hide why the task ends
             self.log.exception("Cancellation of %s could not be requested.", ", ".join(owner.open_names))
+
+    def _is_failed_by_policy(self, context: Context, error: BaseException) -> bool:
+        """Whether the task's retry policy, which Airflow has from 3.3 on, lets it have no next try."""
+        policy: Any = getattr(self, "retry_policy", None)
+        if policy is None:
+            return False
+        ti: Any = context["ti"]
+        try:
+            decision = policy.evaluate(
+                exception=error, try_number=ti.try_number, max_tries=ti.max_tries, context=context
+            )
+            return bool(decision.action.value == "fail")
+        except Exception:  # Airflow retries then
+            self.log.exception("The retry policy did not say whether there is a next try.")
+            return False
 
     def _start(self, owner: ExportOwner, *, is_resumed: bool) -> Any:
         def waits_for_room() -> bool:

@@ -324,6 +324,20 @@ def test_ctrl_c_before_the_answer_changes_nothing(
     assert emulator.count("cancel") == 0
 
 
+def test_ctrl_c_while_the_outcomes_are_printed_does_not_deny_the_requests(
+    run: Run, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    emulator.add_operation("A", cancel_seconds=1000)
+    monkeypatch.setattr("airflow_provider_eeops.cli.commands.print_rows", interrupt)
+    ran = run("cancel", "A", "--yes")
+    assert ran.code == 130
+    assert emulator.cancel_requested(A)
+    assert "nothing was changed" not in ran.err
+
+
 # wait
 
 

@@ -1,0 +1,208 @@
+"""What would be left running unknown, or cancelled though it is somebody else's, when several things go wrong."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, AirflowTaskTimeout, Context
+
+from airflow_provider_eeops.emulator import Emulator, Fault
+from airflow_provider_eeops.exceptions import NotConfirmedError, NotStartedError
+from airflow_provider_eeops.exporting import ExportOwner
+from tests.support.clock import AdvancingClock
+from tests.support.exports import MemoryStore
+from tests.support.task_instance import FakeTaskInstance
+from tests.unit.glue.conftest import SetConnection
+from tests.unit.glue.test_export_operator import Exports, allow_retries, lost, next_try, operator, recorded
+
+pytestmark = pytest.mark.usefixtures("connection")
+
+
+@pytest.fixture
+def emulator(clock: AdvancingClock) -> Emulator:
+    return Emulator(projects=("one", "two"), clock=clock.time, pending_seconds=0, run_seconds=1000, cancel_seconds=0)
+
+
+@pytest.fixture
+def context(ti: FakeTaskInstance) -> Context:
+    return cast(Context, {"ti": ti, "task_state_store": MemoryStore()})
+
+
+class _Policy:
+    """A retry policy, of which Airflow 3.3 has some."""
+
+    def __init__(self, action: str) -> None:
+        self.action = action
+
+    def evaluate(self, **_: Any) -> Any:
+        return type("Decision", (), {"action": type("Action", (), {"value": self.action})()})()
+
+
+@pytest.mark.parametrize(("action", "is_cancelled"), [("fail", True), ("retry", False), ("default", False)])
+def test_a_retry_policy_that_fails_the_task_leaves_nothing_to_a_next_try(
+    emulator: Emulator,
+    context: Context,
+    ti: FakeTaskInstance,
+    set_connection: SetConnection,
+    action: str,
+    is_cancelled: bool,
+) -> None:
+    set_connection(num_retries=0)
+    allow_retries(ti, 1)
+    emulator.add_fault(Fault("get", status=503, times=None))
+    made = operator(Exports("a"), retries=1)
+    cast(Any, made).retry_policy = _Policy(action)
+    with pytest.raises(NotConfirmedError, match="polls in a row failed"):
+        made.execute(context)
+    assert emulator.cancel_requested(emulator.names()[0]) is is_cancelled
+
+
+def test_what_the_function_started_itself_does_not_run_beside_what_a_retry_starts(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_retries(ti, 1)
+
+    def export() -> list[str]:
+        return [emulator.add_operation(project="one", run_seconds=1000)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExportOwner, "wait", _break)
+        with pytest.raises(KeyError):
+            operator(export, retries=1).execute(context)
+    (first,) = emulator.names()
+    next_try(ti)
+    with monkeypatch.context() as patch:
+        patch.setattr(ExportOwner, "wait", _break)
+        with pytest.raises(KeyError):
+            operator(export, retries=1).execute(context)
+    assert len(emulator.names()) == 2
+    assert all(map(emulator.cancel_requested, emulator.names())), first
+
+
+def test_what_a_retry_is_given_again_is_waited_for(
+    emulator: Emulator, clock: AdvancingClock, context: Context, ti: FakeTaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_retries(ti, 1)
+    given = emulator.add_operation(project="one", run_seconds=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(ExportOwner, "wait", _break)
+        with pytest.raises(KeyError):
+            operator(lambda: given, retries=1).execute(context)
+    next_try(ti)
+    clock.advance(1001)
+    (row,) = operator(lambda: given, retries=1).execute(context)
+    assert (row["name"], row["state"]) == (given, "SUCCEEDED")
+    assert cast(Any, context)["task_state_store"].values == {}
+
+
+def test_a_record_that_a_timeout_interrupts_is_made_at_the_end(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_retries(ti, 1)
+    push = FakeTaskInstance.xcom_push
+    interrupted: list[str] = []
+
+    def time_out(self: FakeTaskInstance, key: str, value: Any) -> None:
+        if emulator.names() and not interrupted:
+            interrupted.append(key)
+            raise AirflowTaskTimeout("execution_timeout")
+        push(self, key, value)
+
+    monkeypatch.setattr(FakeTaskInstance, "xcom_push", time_out)
+    with pytest.raises(AirflowTaskTimeout):
+        operator(Exports("a"), retries=1).execute(context)
+    assert interrupted
+    assert recorded(ti) == emulator.names()
+
+
+def _break(*_: Any) -> Any:
+    raise KeyError("something of the worker's")
+
+
+def test_a_mapped_instance_takes_no_operation_of_a_sibling_for_its_own(
+    emulator: Emulator, set_connection: SetConnection
+) -> None:
+    set_connection(num_retries=0)
+    first, second = FakeTaskInstance(map_index=0), FakeTaskInstance(map_index=1)
+    second.xcoms = first.xcoms
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ExportOwner, "wait", _die)
+        patch.setattr(ExportOwner, "cancel", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            operator(Exports("same for all")).execute(cast(Context, {"ti": first}))
+    (of_first,) = emulator.names()
+    emulator.add_fault(Fault("export", action="reset_before", times=None))
+    with pytest.raises(NotStartedError):
+        operator(Exports("same for all")).execute(cast(Context, {"ti": second}))
+    assert not emulator.cancel_requested(of_first)
+
+
+def _die(*_: Any) -> Any:
+    raise SystemExit
+
+
+def test_a_try_without_a_connection_still_says_what_the_try_before_started(
+    context: Context, ti: FakeTaskInstance
+) -> None:
+    allow_retries(ti, 1)
+    first = lost(operator(Exports("a"), retries=1), context)
+    next_try(ti)
+    with pytest.raises(AirflowNotFoundException, match="does not exist"):
+        operator(Exports("a"), retries=1, earthengine_conn_id="gone").execute(context)
+    assert recorded(ti) == first
+
+
+def test_a_start_whose_repetition_is_refused_is_not_forgotten(emulator: Emulator, context: Context) -> None:
+    emulator.add_fault(Fault("export", action="reset_after"))
+    emulator.add_fault(Fault("export", status=403))
+    with pytest.raises(NotStartedError):
+        operator(Exports("a")).execute(context)
+    (name,) = emulator.names()
+    assert emulator.cancel_requested(name)
+
+
+def test_a_start_whose_repetition_finds_a_full_queue_is_not_forgotten(
+    emulator: Emulator, context: Context, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_eeops.api.starting._FIRST_PAUSE", 0.2)
+    set_connection(num_retries=1)
+    emulator.add_fault(Fault("export", action="reset_after"))
+    full = "Too many tasks already in the queue (3000). Please wait for some of them to complete."
+    emulator.add_fault(Fault("export", status=400, message=full, times=None))
+    with pytest.raises(NotConfirmedError, match="no room"):
+        operator(Exports("a"), timeout=4).execute(context)
+    (name,) = emulator.names()
+    assert emulator.cancel_requested(name)
+
+
+def test_an_earlier_start_without_an_answer_is_not_forgotten_when_the_last_try_is_refused(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance
+) -> None:
+    allow_retries(ti, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("airflow_provider_eeops.exporting.ExportOwner._decide_on_repeated", _die)
+        patch.setattr("airflow_provider_eeops.starts.Ledger.learn", lambda *_: None)
+        patch.setattr(ExportOwner, "cancel", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            operator(Exports("a"), retries=1).execute(context)
+    (name,) = emulator.names()
+    next_try(ti)
+    emulator.add_fault(Fault("export", status=403, times=None))
+    with pytest.raises(NotStartedError):
+        operator(Exports("a"), retries=1).execute(context)
+    assert emulator.cancel_requested(name)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_another_export_in_the_place_of_an_earlier_one_is_warned_of(
+    clock: AdvancingClock, context: Context, ti: FakeTaskInstance, caplog: pytest.LogCaptureFixture, is_stored: bool
+) -> None:
+    if not is_stored:
+        cast(dict[str, Any], context).pop("task_state_store")
+    allow_retries(ti, 1)
+    lost(operator(Exports("january"), retries=1), context)
+    next_try(ti)
+    clock.advance(1001)
+    operator(Exports("february"), retries=1).execute(context)
+    assert "position 0 was 'january', and is 'february' now" in caplog.text
