@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-__all__ = ["DEFERRAL_FAILED", "Stop", "execution_deadline"]
+__all__ = ["DEFERRAL_FAILED", "Stop", "execution_deadline", "sleep_unless"]
 
 DEFERRAL_FAILED = "__fail__"
 """The method Airflow names when it resumes a task whose deferral it ended: its own timeout, or a broken trigger."""
@@ -53,8 +54,17 @@ class Stop:
 
         :param seconds: how long.
         """
-        until = time.monotonic() + seconds
-        while not self.requested and (left := until - time.monotonic()) > 0:
-            # In short sleeps: a signal in the instant before one begins does not end it, and its handler runs after.
-            time.sleep(min(left, _SLEEP_SECONDS))
-        return self.requested
+        return sleep_unless(lambda: self.requested, seconds)
+
+
+def sleep_unless(asked: Callable[[], bool], seconds: float) -> bool:
+    """Sleep so long, or until a signal's handler has asked to stop; return whether it has.
+
+    :param asked: whether it has.
+    :param seconds: how long.
+    """
+    until = time.monotonic() + seconds
+    while not asked() and (left := until - time.monotonic()) > 0:
+        # In short sleeps: a signal in the instant before one begins does not end it, and its handler runs after.
+        time.sleep(min(left, _SLEEP_SECONDS))
+    return asked()

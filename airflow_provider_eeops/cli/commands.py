@@ -39,6 +39,7 @@ from airflow_provider_eeops.cli.reading import (
 )
 from airflow_provider_eeops.exceptions import EarthEngineError, InvalidInputError
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.stopping import sleep_unless
 
 if TYPE_CHECKING:
     from airflow_provider_eeops.api.names import ParsedNames
@@ -379,7 +380,7 @@ def _wait(
 
 
 def _sleep(seconds: float, interrupted: threading.Event) -> None:
-    if interrupted.wait(seconds):
+    if sleep_unless(interrupted.is_set, seconds):
         raise _InterruptedError
 
 

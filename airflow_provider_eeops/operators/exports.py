@@ -158,12 +158,12 @@ class EarthEngineExportOperator(BaseOperator):
         context: Context,
         event: dict[str, Any],
         *,
-        deadline: float | None,
-        execution_ends: float | None,
-        not_started: list[dict[str, Any]],
-        waits_for_room: bool,
+        deadline: float | None = None,
+        execution_ends: float | None = None,
+        not_started: Sequence[dict[str, Any]] = (),
+        waits_for_room: bool = True,
     ) -> Any:
-        """Take what the trigger saw, and go on.
+        """Take what the trigger saw, and go on. ``dag.test()`` drops all but the event: what is left to do is found.
 
         :param context: the task's context.
         :param event: the trigger's.

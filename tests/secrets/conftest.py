@@ -9,11 +9,9 @@ from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
-from airflow.sdk._shared.observability.metrics import statsd_logger
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from statsd import StatsClient
 
 from airflow_provider_eeops import masking, telemetry, xcom
 from airflow_provider_eeops.api import pace
@@ -27,6 +25,7 @@ from tests.support.masking import forget_masked_secrets
 from tests.support.secret_search import RecordsOfAll, Search, left_by_error, shown_by
 from tests.support.statsd import StatsdServer
 from tests.support.task_instance import FakeTaskInstance
+from tests.support.this_airflow import stats_with_tags
 
 Run = Callable[..., SimpleNamespace]
 SetExtras = Callable[[Any], None]
@@ -111,14 +110,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with StatsdServer() as server:
         port = int(server.settings["AIRFLOW__METRICS__STATSD_PORT"])
-        stats = statsd_logger.get_statsd_logger(
-            stats_class=StatsClient,
-            host="127.0.0.1",
-            port=port,
-            prefix="airflow",
-            influxdb_tags_enabled=True,
-            statsd_influxdb_enabled=True,
-        )
+        stats = stats_with_tags(port)
         told = telemetry.Telemetry(stats, provider.get_tracer("test"))
         told.start()
         monkeypatch.setattr(telemetry, "_telemetry", told)

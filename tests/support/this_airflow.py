@@ -19,6 +19,7 @@ __all__ = [
     "rendered_fields",
     "serialized_and_back",
     "set_current_context",
+    "stats_with_tags",
     "stored_arguments",
 ]
 
@@ -101,3 +102,25 @@ def link_keys(task: Any) -> dict[str, str]:
     :param task: a task that was read back.
     """
     return {link.name: getattr(link, "xcom_key", None) or link.XCOM_KEY for link in task.operator_extra_links}
+
+
+def stats_with_tags(port: int) -> Any:
+    """What Airflow sends metrics with when StatsD's tags are switched on.
+
+    :param port: of a StatsD server on this machine.
+    """
+    from statsd import StatsClient
+
+    try:
+        logger = importlib.import_module("airflow.sdk._shared.observability.metrics.statsd_logger")
+    except ModuleNotFoundError:  # before Airflow 3.2
+        logger = importlib.import_module("airflow.metrics.statsd_logger")
+        return logger.SafeStatsdLogger(StatsClient("127.0.0.1", port, prefix="airflow"), influxdb_tags_enabled=True)
+    return logger.get_statsd_logger(
+        stats_class=StatsClient,
+        host="127.0.0.1",
+        port=port,
+        prefix="airflow",
+        influxdb_tags_enabled=True,
+        statsd_influxdb_enabled=True,
+    )

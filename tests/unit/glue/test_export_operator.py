@@ -745,6 +745,23 @@ def test_a_full_queue_defers_and_goes_on_starting_after(
     assert exports.calls == 3
 
 
+@pytest.mark.usefixtures("kept")
+def test_with_the_event_alone_what_is_left_is_found(
+    emulator: Emulator, clock: AdvancingClock, context: Context
+) -> None:
+    """As dag.test() resumes it: all else that was handed over is dropped."""
+    emulator.queue_limit, emulator.pending_seconds = 2, 100
+    made = operator(Exports("a", "b", "c"), deferrable=True, timeout=100_000, max_concurrency=2)
+    deferral = deferred_from(made, context)
+    clock.advance(101)
+    with pytest.raises(TaskDeferred) as deferred:
+        made.execute_complete(context, event_of(deferral, emulator))
+    clock.advance(101)
+    rows = made.execute_complete(context, event_of(deferred.value, emulator))
+    assert [(row["description"], row["state"]) for row in rows] == [(name, "SUCCEEDED") for name in "abc"]
+    assert len(emulator.names()) == 3
+
+
 def test_a_full_queue_of_others_is_waited_for_in_the_worker(
     emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
