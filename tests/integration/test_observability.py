@@ -26,7 +26,8 @@ pytestmark = pytest.mark.e2e
 def lines(airflow: LocalAirflow, dag_id: str, run_id: str, task_id: str) -> Iterator[Mapping[str, Any]]:
     """The lines of the logs of a task, its triggers' too."""
     for line in airflow.log(dag_id, run_id, task_id).splitlines():
-        yield json.loads(line)
+        if line:  # one log ends, the next begins
+            yield json.loads(line)
 
 
 def fields(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def test_a_task_that_waits(airflow: LocalAirflow, emulator_process: EmulatorClie
     assert retry.tags == {"http_status": "429", "project": "test-project"}
     (held,) = sent["eeops.rate_limit_waits"]
     assert (held.kind, held.value) == ("ms", 2000)
-    assert {each.tags["method"] for each in sent["eeops.polls"]} == {"get"}
+    assert "get" in {each.tags["method"] for each in sent["eeops.polls"]}
     took = sent["eeops.time_to_confirmation"]
     assert [each.tags for each in took] == [{"outcome": "cancelled", "project": "test-project"}] * 2
     assert all(each.kind == "ms" and each.value > 0 for each in took)
@@ -77,7 +78,8 @@ def test_a_task_that_waits(airflow: LocalAirflow, emulator_process: EmulatorClie
             "state": "CANCELLED",
             "progress": None,
         }
-    assert the_one(logged, "HTTP 429") == {
+    (slowed,) = [line for line in logged if "All requests wait 2.0 s" in line["event"]]
+    assert fields(slowed) == {
         "operation": names[0],
         "project": "test-project",
         "http_status": 429,
