@@ -77,11 +77,14 @@ class Logs:
         """Names whose outcome a log has, by the place of the log, in order of time."""
         folder = self._root / f"dag_id={dag_id}" / f"run_id={run_id}"
         found: dict[str, set[str]] = {}
-        for path in sorted([*folder.rglob("*.log*"), *self._outside_tasks()], key=_changed):
+        # SQLite gives the id of a trigger that has gone to the next one, by which Airflow chooses the log of a line.
+        of_others = [path for path in self._root.rglob("*.log.trigger.*") if not path.is_relative_to(folder)]
+        for path in sorted([*folder.rglob("*.log*"), *self._outside_tasks(), *of_others], key=_changed):
             text = path.read_text(errors="replace")
             told = {name for name in names if re.search(re.escape(name) + _OUTCOME, text)}
             if told:
-                found.setdefault(self._place(path), set()).update(told)
+                place = "triggerer" if path in of_others else self._place(path)
+                found.setdefault(place, set()).update(told)
         return found
 
     def _outside_tasks(self) -> list[Path]:
