@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.models.trigger import Trigger
-from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk import DAG
-from airflow.sdk.serde import serialize
-from airflow.serialization.serialized_objects import DagSerialization
+from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
@@ -27,6 +24,7 @@ from tests.secrets.paths import Task
 from tests.secrets.planted import CREDENTIALS, Planting
 from tests.support.secret_search import Search
 from tests.support.task_instance import FakeTaskInstance
+from tests.support.this_airflow import serialized, stored_arguments
 
 KINDS = ["keyfile_dict", "key_path", "user", "federation", "impersonation", "proxy"]
 
@@ -76,7 +74,7 @@ def test_a_dag_is_stored_without_secrets_also_after_its_tasks_ran(
         hook.get_operation(task.names[0])
         dag.default_args = {"hook": hook}  # what an author might try
         deferred = list(_deferrals(task, dag))
-        stored = json.dumps(DagSerialization.to_dict(dag), default=repr)
+        stored = json.dumps(serialized(dag), default=repr)
     assert len(deferred) == 2
     assert all(f'"{each}"' in stored for each in dag.task_ids)
     assert "an access token" in search.planted
@@ -94,7 +92,7 @@ def test_a_triggers_row_holds_no_secret(task: Task, search: Search, tmp_path: Pa
     with Session(engine) as session:
         for deferred in _deferrals(task):
             session.add(Trigger.from_object(deferred.trigger))
-            continuations.append(json.dumps(serialize(deferred.kwargs or {})))
+            continuations.append(stored_arguments(deferred.kwargs or {}))
         session.commit()
         stored = session.scalars(select(Trigger.encrypted_kwargs)).all()
         read = [repr(Trigger._decrypt_kwargs(each)) for each in stored]

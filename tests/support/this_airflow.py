@@ -17,6 +17,7 @@ __all__ = [
     "link_keys",
     "registered_hook",
     "rendered_fields",
+    "serialized",
     "serialized_and_back",
     "set_current_context",
     "stats_with_tags",
@@ -75,12 +76,24 @@ def serialized_and_back(dag: Any) -> Any:
 
     :param dag: the DAG.
     """
+    stored = json.loads(json.dumps(serialized(dag)))
+    _dag_serialization().validate_schema(stored)
+    return _dag_serialization().from_dict(stored)
+
+
+def serialized(dag: Any) -> dict[str, Any]:
+    """What Airflow stores of a DAG.
+
+    :param dag: the DAG.
+    """
+    stored: dict[str, Any] = _dag_serialization().to_dict(dag)
+    return stored
+
+
+def _dag_serialization() -> Any:
     serialized_objects: Any = importlib.import_module("airflow.serialization.serialized_objects")
     # Before Airflow 3.2 one class is both what is stored and how.
-    serialization = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
-    stored = json.loads(json.dumps(serialization.to_dict(dag)))
-    serialization.validate_schema(stored)
-    return serialization.from_dict(stored)
+    return getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
 
 
 def registered_hook(connection_type: str) -> Any:

@@ -20,6 +20,7 @@ from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
 from tests.support.task_instance import FakeTaskInstance
+from tests.support.versions import AIRFLOW
 from tests.unit.glue.conftest import SetConnection
 
 __all__ = ["ACCOUNT", "MISTAKES", "OPERATION", "PROJECT", "Place"]
@@ -513,6 +514,8 @@ def _something_else(at: Place) -> str:
 
 @_shows("Cannot serialize object of type <class 'ee.batch.Task'>")
 def _ee_task_in_xcom(at: Place) -> str:
+    if AIRFLOW < (3, 3):
+        pytest.skip("the words are Airflow 3.3's own; those of earlier ones differ")
     from airflow.sdk.bases.xcom import BaseXCom
 
     return at.told_by(lambda: BaseXCom.serialize_value(_ee_task("3DNU363IM57LNU4SDTMB6I33", "READY")))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -73,6 +74,7 @@ def test_states_are_read_from_the_database_where_airflow_2_has_it(monkeypatch: p
         ]
         for row in rows:
             connection.exec_driver_sql("INSERT INTO task_instance VALUES (?, ?, ?, ?, ?)", row)
+    import_module("airflow.models.taskinstance")  # before the task SDK is gone: on Airflow 3.2 it needs that
     monkeypatch.setattr("airflow.utils.session.create_session", lambda: Session(engine))
     monkeypatch.setitem(sys.modules, "airflow.sdk.execution_time.task_runner", None)
     run = Run("dag", "run")
