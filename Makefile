@@ -61,6 +61,7 @@ floor-%: setup
 ON_PYTHON := $(patsubst python%,%,$(notdir $(PYTHON)))
 
 test-matrix: setup ## Tests and example DAGs on every Airflow from 2.11 on, each in an environment of its own; an hour
+	$(if $(filter 3.%,$(AIRFLOW)),,.ci/install-services)
 	$(BIN)/nox $(if $(AIRFLOW),--session airflow-$(AIRFLOW)-$(ON_PYTHON),--python $(ON_PYTHON))
 
 newest: setup ## The floors' tests with the newest versions there are, of Airflow too

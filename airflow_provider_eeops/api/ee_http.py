@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import httplib2
 import requests
@@ -73,9 +74,9 @@ class EarthEngineHttp:
                 **sessions.route(uri, self._proxies, self._ca_bundle),
             )
         except requests.Timeout as error:
-            failed = TimeoutError(sessions.reason(error))
+            failed = TimeoutError(_no_answer(uri, error))
         except requests.RequestException as error:
-            failed = ConnectionError(sessions.reason(error))
+            failed = ConnectionError(_no_answer(uri, error))
         else:
             return httplib2.Response({**answer.headers, "status": answer.status_code}), answer.content
         raise failed  # not above: the error there has the request in it, and would go along as this one's context
@@ -92,6 +93,11 @@ class EarthEngineHttp:
                 if token != self._token and self._on_secret is not None:
                     self._on_secret(token)
                 self._token = token
+
+
+def _no_answer(uri: str, error: requests.RequestException) -> str:
+    """Say which host did not answer: all that Google's client says of a failed request is this."""
+    return f"no answer from {urlsplit(uri).netloc.rpartition('@')[2]}: {sessions.reason(error)}"
 
 
 def _made_session() -> requests.Session:

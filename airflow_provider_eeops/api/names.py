@@ -46,6 +46,7 @@ _MOST_LISTED = 20
 _SHOWN = 80
 
 _REMEDY = "Pass an operation name, projects/PROJECT/operations/ID, or an operation id with a project."
+_REMEDY_FOR_EXPORTS = "Return what ee.batch.Export made, or operation names."
 
 
 @dataclass
@@ -228,6 +229,7 @@ class _Parser:
         self._project_failure: Exception | None = None
         self._allowed = frozenset(allowed_projects)
         self._accept_unstarted = accept_unstarted
+        self._remedy = _REMEDY_FOR_EXPORTS if accept_unstarted else _REMEDY
         self._unstarted: set[int] = set()
         self._seen: set[str] = set()
         self._path: list[Any] = []  # the containers around the value at hand, to notice one that holds itself
@@ -259,7 +261,7 @@ class _Parser:
             # Whatever its class does, the values beside it are still to be found.
             self._refuse(
                 InvalidOperationNameError(
-                    f"{_show(value)} could not be read ({type(error).__name__}). {_REMEDY}", value=_show(value)
+                    f"{_show(value)} could not be read ({type(error).__name__}). {self._remedy}", value=_show(value)
                 )
             )
 
@@ -299,7 +301,7 @@ class _Parser:
         elif (items := _items(value)) is not None:
             self._enter(value, items)
         else:
-            raise InvalidOperationNameError(f"{_show(value)} is not an operation. {_REMEDY}", value=_show(value))
+            raise InvalidOperationNameError(f"{_show(value)} is not an operation. {self._remedy}", value=_show(value))
 
     def _string(self, value: str) -> None:
         text = value.strip()
@@ -326,7 +328,7 @@ class _Parser:
         else:
             keys = ", ".join(sorted(map(_show, value))[:8])[:_SHOWN]
             raise InvalidOperationNameError(
-                f"a mapping without 'name' or 'id' (it has {keys or 'no keys'}) is not an operation. {_REMEDY}",
+                f"a mapping without 'name' or 'id' (it has {keys or 'no keys'}) is not an operation. {self._remedy}",
                 value=f"{{{keys}}}",
             )
 

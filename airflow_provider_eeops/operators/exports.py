@@ -292,9 +292,9 @@ class EarthEngineExportOperator(BaseOperator):
             return not (self.deferrable and owner.open_names)
 
         with self._session(owner.hook):
-            positions = self._positions(owner)
+            returned, positions = self._positions(owner)
             if not positions and not owner.ledger.names:
-                return self._nothing()
+                return self._nothing(returned)
             left = owner.start(
                 positions, is_resumed=is_resumed, stop_at_failure=self.fail_fast, waits_for_room=waits_for_room
             )
@@ -312,7 +312,8 @@ class EarthEngineExportOperator(BaseOperator):
             verdict = owner.wait(watch)
         return self._conclude(owner, verdict, watch.message(verdict))
 
-    def _positions(self, owner: ExportOwner) -> list[Export | str]:
+    def _positions(self, owner: ExportOwner) -> tuple[Any, list[Export | str]]:
+        """Call the function; return what it returned, and the exports and operations in it."""
         context, hook = owner.context, owner.hook
         context_merge(context, self.op_kwargs, templates_dict=self.templates_dict)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
@@ -328,7 +329,7 @@ class EarthEngineExportOperator(BaseOperator):
                 " function)"
             ) from error
         parsed.require_valid()
-        return exports_in(parsed.in_order, project_id=hook.project_id)
+        return returned, exports_in(parsed.in_order, project_id=hook.project_id)
 
     @contextmanager
     def _session(self, hook: EarthEngineOperationsHook) -> Iterator[None]:
@@ -340,8 +341,13 @@ class EarthEngineExportOperator(BaseOperator):
         with session_of(hook):
             yield
 
-    def _nothing(self) -> list[dict[str, Any]]:
+    def _nothing(self, returned: Any) -> list[dict[str, Any]]:
         message = f"{getattr(self.python_callable, '__name__', 'the function')} returned no export."
+        if returned is None or (type(returned) is list and set(map(type, returned)) == {type(None)}):
+            message += (
+                " It returned None: return what ee.batch.Export made, and leave start() to this task, as start()"
+                " returns None."
+            )
         if self.if_empty == "fail":
             raise AirflowFailException(f"{message} if_empty='skip' or 'ignore' changes that.")
         if self.if_empty == "skip":

@@ -10,11 +10,12 @@ import pytest
 
 from tests.support.airflow_2 import Airflow2Parts
 from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_parts import AirflowParts
 from tests.support.emulator_client import EmulatorClient
 from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import emulator, free_port, wait_until
 from tests.support.statsd import StatsdServer
-from tests.support.versions import CANNOT_RUN, IS_AIRFLOW_2
+from tests.support.versions import AIRFLOW, CANNOT_RUN, IS_AIRFLOW_2
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +50,13 @@ def statsd() -> Iterator[StatsdServer]:
         yield server
 
 
+def _running() -> type[Airflow2Parts | AirflowParts | LocalAirflow]:
+    """How this Airflow is run. Before 3.3 one API server alone locks itself out of SQLite: see AirflowParts."""
+    if IS_AIRFLOW_2:
+        return Airflow2Parts
+    return AirflowParts if AIRFLOW < (3, 3) else LocalAirflow
+
+
 @pytest.fixture(scope="session")
 def airflow(
     emulator_process: EmulatorClient, statsd: StatsdServer, tmp_path_factory: pytest.TempPathFactory
@@ -58,7 +66,7 @@ def airflow(
     for file in (*(ROOT / "example_dags").glob("*.py"), *(ROOT / "tests" / "dags").glob("*.py")):
         if file.stem not in CANNOT_RUN:
             shutil.copy(file, dags)
-    with (Airflow2Parts if IS_AIRFLOW_2 else LocalAirflow)(
+    with _running()(
         tmp_path_factory.mktemp("airflow"),
         dags,
         connections={"earthengine_default": emulator_process.connection_extras},

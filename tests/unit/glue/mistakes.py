@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator, Context
 from airflow_provider_eeops.__main__ import main
 from airflow_provider_eeops.emulator import Emulator, EmulatorServer, Fault
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
+from airflow_provider_eeops.operators.exports import EarthEngineExportOperator
 from airflow_provider_eeops.operators.operations import EarthEngineCancelOperationsOperator
 from airflow_provider_eeops.sensors.operations import EarthEngineOperationsSensor
 from tests.support.task_instance import FakeTaskInstance
@@ -68,6 +70,20 @@ class Place:
     def wait(self, operations: Any, *, ti: FakeTaskInstance | None = None) -> str:
         """Execute the sensor; return what its log and its error say."""
         return self.executed(EarthEngineOperationsSensor(task_id="wait", operations=operations), ti=ti)
+
+    def export(self, function: Callable[[Any], Any], **changes: Any) -> str:
+        """Execute an export task whose function is given ``ee``; return what its log and its error say."""
+        self.connect(**changes)
+        self.monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # ee also asks elsewhere, and does without
+
+        def export() -> Any:
+            return function(sys.modules["ee"])
+
+        try:
+            return self.executed(EarthEngineExportOperator(task_id="export", python_callable=export, deferrable=False))
+        finally:
+            if sys.modules.get("ee") is not None:
+                sys.modules["ee"].Reset()
 
     def executed(self, operator: BaseOperator, *, ti: FakeTaskInstance | None = None) -> str:
         """Execute a task in a DAG with the tasks of the task instance's."""
@@ -519,6 +535,50 @@ def _ee_task_in_xcom(at: Place) -> str:
     from airflow.sdk.bases.xcom import BaseXCom
 
     return at.told_by(lambda: BaseXCom.serialize_value(_ee_task("3DNU363IM57LNU4SDTMB6I33", "READY")))
+
+
+# Exports
+
+
+@_shows("a value of type ee.image.Image is not an operation")
+def _image_returned(at: Place) -> str:
+    return at.export(lambda ee: ee.Image.constant(1))
+
+
+@_shows("ConnectionRefusedError: Connection refused")
+def _nobody_at_base_url(at: Place) -> str:
+    import ee
+
+    ee.data.setMaxRetries(0)  # Google's client waits for a minute in between
+    return at.export(lambda ee: ee.Image.constant(1), base_url="http://localhost:9")
+
+
+@_shows("Earth Engine client library not initialized")
+def _ee_in_an_ordinary_task(at: Place) -> str:
+    import ee
+
+    return at.told_by(lambda: ee.Image.constant(1).getInfo())
+
+
+@_shows("Google's client for Earth Engine is not installed")
+def _no_ee(at: Place) -> str:
+    at.monkeypatch.setitem(sys.modules, "ee", None)
+    return at.export(lambda ee: ee)
+
+
+@_shows("It returned None")
+def _return_forgotten(at: Place) -> str:
+    return at.export(lambda _ee: None)
+
+
+@_shows("'outputBucket'")
+def _no_bucket(at: Place) -> str:
+    return at.export(lambda ee: ee.batch.Export.image.toCloudStorage(ee.Image.constant(1), description="nightly"))
+
+
+@_shows("Please authorize access to your Earth Engine account")
+def _initialize_again(at: Place) -> str:
+    return at.export(lambda ee: ee.Initialize())
 
 
 # Command line

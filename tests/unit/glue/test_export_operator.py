@@ -829,12 +829,19 @@ def test_nothing_to_export(emulator: Emulator, context: Context, nothing: Any) -
     def export_nothing() -> Any:
         return nothing
 
-    with pytest.raises(AirflowFailException, match=r"export_nothing returned no export\. if_empty='skip'"):
+    with pytest.raises(AirflowFailException, match=r"export_nothing returned no export\. .*if_empty='skip'"):
         operator(export_nothing).execute(context)
     with pytest.raises(AirflowSkipException, match="returned no export"):
         operator(export_nothing, if_empty="skip").execute(context)
     assert operator(export_nothing, if_empty="ignore").execute(context) == []
     assert emulator.requests == []
+
+
+@pytest.mark.parametrize(("returned", "told"), [(None, True), ([None, None], True), ([], False), ("", False)])
+def test_a_function_that_forgot_its_return_is_told_so(context: Context, returned: Any, told: bool) -> None:
+    with pytest.raises(AirflowFailException) as failed:
+        operator(lambda: returned).execute(context)
+    assert ("It returned None: return what ee.batch.Export made" in str(failed.value)) is told
 
 
 def test_a_task_that_has_finished_is_kept(emulator: Emulator, context: Context) -> None:
