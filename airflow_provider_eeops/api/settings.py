@@ -349,15 +349,19 @@ def _read_text(name: str, value: Any) -> str:
 
 
 def _read_path(name: str, value: Any) -> str:
-    path = _read_text(name, value)
-    # Not quoted: it may be the key itself, also as base64 without braces.
-    if (
+    # Airflow 3.1 reads JSON within the extras too: the contents of a key file are a mapping then.
+    if isinstance(value, Mapping) or _is_contents(_read_text(name, value)):
+        # Not quoted: it may be the key itself, also as base64 without braces.
+        raise InvalidSettingsError(f"connection extra {name} must be a path, not the contents of a file")
+    return str(value).strip()
+
+
+def _is_contents(path: str) -> bool:
+    return (
         any(mark in path for mark in ("{", "[", "\n", '"', "-----", "://"))
         or len(path) > _LONGEST_PATH
         or any(len(part) > _LONGEST_NAME for part in path.split("/"))
-    ):
-        raise InvalidSettingsError(f"connection extra {name} must be a path, not the contents of a file")
-    return str(path)
+    )
 
 
 _LONGEST_PATH = 4096

@@ -171,7 +171,9 @@ def test_unknown_extras_are_named() -> None:
         ({"project": "a/b"}, "connection extra project: 'a/b' is not a project id. Pass the id alone"),
         ({"project": 5}, "connection extra project must be text, not int"),
         ({"quota_project_id": ".."}, "connection extra quota_project_id: '..' is not a project id"),
-        ({"key_path": {"type": "x"}}, "connection extra key_path must be text, not dict"),
+        ({"key_path": ["x"]}, "connection extra key_path must be text, not list"),
+        # Airflow 3.1 reads JSON within the extras too.
+        ({"key_path": {"type": "x"}}, "connection extra key_path must be a path, not the contents of a file"),
         ({"keyfile_dict": "{"}, "connection extra keyfile_dict is not JSON, line 1 column 2: paste the whole object"),
         ({"keyfile_dict": "[" * 100_000}, "connection extra keyfile_dict is not JSON: paste the whole object"),
         ({"keyfile_dict": "[]"}, "connection extra keyfile_dict must be a JSON object, not list"),

@@ -142,6 +142,70 @@ def _die(*_: Any) -> Any:
     raise SystemExit
 
 
+@pytest.fixture
+def of_another_run(emulator: Emulator) -> str:
+    """An operation that a second run has started moments ago; its export has the same description."""
+    ti = FakeTaskInstance()
+    ti.run_id = "another"
+    lost(operator(Exports("a")), cast(Context, {"ti": ti}))
+    (name,) = emulator.names()
+    return name
+
+
+@pytest.mark.parametrize("action", ["reset_before", "reset_after"])
+def test_a_start_without_an_answer_is_told_from_another_runs_by_its_request_id(
+    emulator: Emulator, context: Context, set_connection: SetConnection, of_another_run: str, action: Any
+) -> None:
+    set_connection(num_retries=0)
+    emulator.add_fault(Fault("export", action=action))
+    with pytest.raises(NotStartedError):
+        operator(Exports("a")).execute(context)
+    (ours,) = set(emulator.names()) - {of_another_run}
+    assert emulator.cancel_requested(ours)
+    assert not emulator.cancel_requested(of_another_run)
+
+
+def test_of_two_that_the_server_does_not_tell_from_each_other_none_is_cancelled(
+    emulator: Emulator,
+    context: Context,
+    set_connection: SetConnection,
+    of_another_run: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    set_connection(num_retries=0)
+    emulator.request_id_repeat = "already_exists"
+    emulator.add_fault(Fault("export", action="reset_after"))
+    with pytest.raises(NotStartedError):
+        operator(Exports("a")).execute(context)
+    assert not any(map(emulator.cancel_requested, emulator.names()))
+    assert of_another_run in caplog.text
+    assert "cancel by name what nobody waits for" in caplog.text
+
+
+@pytest.mark.parametrize("repeat", ["same", "already_exists"])
+def test_a_mapped_instance_knows_its_own_where_the_server_says_that_there_is_one(
+    emulator: Emulator, set_connection: SetConnection, repeat: Any
+) -> None:
+    set_connection(num_retries=0)
+    emulator.request_id_repeat = repeat
+    emulator.add_fault(Fault("export", action="reset_after"))
+    with pytest.raises(NotStartedError):
+        operator(Exports("same for all")).execute(cast(Context, {"ti": FakeTaskInstance(map_index=0)}))
+    (ours,) = emulator.names()
+    assert emulator.cancel_requested(ours)
+
+
+def test_where_no_operation_may_be_ours_none_is_started_to_be_cancelled(
+    emulator: Emulator, context: Context, set_connection: SetConnection
+) -> None:
+    set_connection(num_retries=0)
+    emulator.add_fault(Fault("export", action="reset_before"))
+    with pytest.raises(NotStartedError):
+        operator(Exports("a")).execute(context)
+    assert emulator.names() == []
+    assert emulator.count("export") == 1
+
+
 def test_a_try_without_a_connection_still_says_what_the_try_before_started(
     context: Context, ti: FakeTaskInstance
 ) -> None:
