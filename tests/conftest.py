@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
+import warnings
 
 import pytest
 
-from tests.support.versions import OTHERS_WARNINGS
+from tests.support.versions import IS_AIRFLOW_2, OTHERS_WARNINGS
 
 _HOME = tempfile.mkdtemp(prefix="eeops-airflow-home-")
 
@@ -21,6 +23,10 @@ os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{_HOME}/airflow.
 def pytest_configure(config: pytest.Config) -> None:
     for line in OTHERS_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
+    if IS_AIRFLOW_2:
+        with warnings.catch_warnings():  # its web framework, of which the form's fields are, warns of itself
+            warnings.simplefilter("ignore")
+            importlib.import_module("flask_appbuilder.fieldwidgets")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 from airflow_provider_eeops.operators.exports import EarthEngineExportOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import TaskDecorator
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
 __all__ = ["earthengine_task"]
 
@@ -27,6 +27,10 @@ class _EarthEngineDecoratedOperator(DecoratedOperator, EarthEngineExportOperator
         super().__init__(
             kwargs_to_upstream=upstream, python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs
         )
+
+    def xcom_push(self, context: Context, key: str, value: Any) -> None:
+        """Push; Airflow 3.0's decorated operators ask for this method, which its operators do not have."""
+        context["ti"].xcom_push(key=key, value=value)
 
 
 def earthengine_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

@@ -16,6 +16,7 @@ from tests.support.emulator_client import EmulatorClient
 from tests.support.local_airflow import LocalAirflow
 from tests.support.processes import free_port
 from tests.support.secret_search import Search
+from tests.support.versions import AIRFLOW
 
 pytestmark = pytest.mark.e2e
 
@@ -176,6 +177,7 @@ def test_the_one_permission_that_lacks_is_named(
     assert f"the principal lacks {permission}" in message
 
 
+@pytest.mark.skipif(AIRFLOW == (3, 0), reason="Airflow 3.0 tests what the page shows, where secrets are masked")
 def test_a_stored_secret_is_tested_and_stays(
     tried: Callable[[Extras], tuple[bool, str]], airflow: LocalAirflow, search: Search, extras: Extras
 ) -> None:

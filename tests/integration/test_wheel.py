@@ -65,7 +65,7 @@ def test_airflow_shows_the_provider_and_its_connection_type(clean_python: Path, 
     env |= {"AIRFLOW_HOME": str(tmp_path), "COLUMNS": "200", "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     airflow = clean_python.with_name("airflow")
     shown = run(airflow, "providers", "get", "airflow-provider-eeops", "--full", "--output", "json", env=env)
-    (info,) = json.loads(shown[shown.index("[") :])
+    (info,) = json.loads(shown[shown.index("[{") :])
     assert info["versions"] == [__version__]
     assert [each["connection-type"] for each in info["connection-types"]] == ["earthengine"]
     assert "earthengine_conn_id" in run(airflow, "providers", "hooks", "--output", "plain", env=env)

@@ -11,6 +11,7 @@ __all__ = [
     "AIRFLOW",
     "CANNOT_RUN",
     "HAS_NO_FIELDS",
+    "HAS_NO_SDK",
     "IS_AIRFLOW_2",
     "OTHERS_WARNINGS",
     "PINS",
@@ -37,6 +38,7 @@ CANNOT_RUN: Final[Mapping[str, str]] = (
 ) | ({"example_dag_callback": "Airflow 3.0's DAG processor answers for no XCom"} if AIRFLOW == (3, 0) else {})
 """Example DAGs that this Airflow cannot run, and why."""
 
+HAS_NO_SDK: Final = "Airflow 2 has no task SDK"
 HAS_NO_FIELDS: Final = "Airflow 2's log lines have no fields"
 READS_NO_BAD_EXTRAS: Final = "Airflow 3.0 and 3.1 do not find a connection whose extra is no JSON object"
 RESCHEDULE_ASKS_DATABASE: Final = "a sensor of Airflow 2 that reschedules asks the database"

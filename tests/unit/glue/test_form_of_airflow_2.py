@@ -29,6 +29,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        # In the database it keeps SQLite locked from 2.11.1 on.
+        "AIRFLOW__WEBSERVER__SESSION_BACKEND": "securecookie",
     }
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.support.airflow_2_form"],

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-import structlog
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste
 from airflow_provider_eeops.api.logfields import log_fields
@@ -17,6 +16,9 @@ from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.hooks.operations import EarthEngineOperationsHook
 from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
+from tests.support.versions import HAS_NO_FIELDS
+
+structlog = pytest.importorskip("structlog", reason=HAS_NO_FIELDS)
 
 pytestmark = pytest.mark.usefixtures("connection")
 

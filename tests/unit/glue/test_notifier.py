@@ -513,7 +513,9 @@ def intend(ti: FakeTaskInstance, description: str) -> None:
     ti.xcom_push("earthengine_starting", [intent.to_dict()])
 
 
-@pytest.mark.parametrize("make_context", [lambda ti: {"ti": ti}, lambda _: of_dag()], ids=["task", "run"])
+@pytest.mark.parametrize(
+    "make_context", [lambda ti: {"ti": ti, "dag": ti.task.dag}, lambda _: of_dag()], ids=["task", "run"]
+)
 def test_a_start_without_an_answer_is_found_and_cancelled(
     emulator: Emulator, ti: FakeTaskInstance, make_context: Any
 ) -> None:
@@ -531,6 +533,6 @@ def test_of_a_mapped_task_what_may_be_a_siblings_is_named_and_not_cancelled(
     ti.map_index = 1
     supervisor.states[("export", 1)] = "failed"
     intend(ti, "mine")
-    EarthEngineCancelOperationsNotifier()(cast(Context, {"ti": ti}))
+    EarthEngineCancelOperationsNotifier()(cast(Context, {"ti": ti, "dag": ti.task.dag}))
     assert requested(emulator) == set()
     assert name in capsys.readouterr().out
