@@ -60,7 +60,7 @@ floor-%: setup
 # AIRFLOW=3.0.6 takes that version only. What each is pinned to: PINS in noxfile.py.
 ON_PYTHON := $(patsubst python%,%,$(notdir $(PYTHON)))
 
-test-matrix: setup ## Tests and example DAGs on every Airflow from 2.11 on, each in an environment of its own; an hour
+test-matrix: setup ## Tests and example DAGs on every Airflow from 2.11 on, an hour; installs PostgreSQL where there is none, for 2.11
 	$(if $(filter 3.%,$(AIRFLOW)),,.ci/install-services)
 	$(BIN)/nox $(if $(AIRFLOW),--session airflow-$(AIRFLOW)-$(ON_PYTHON),--python $(ON_PYTHON))
 

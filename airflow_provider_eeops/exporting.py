@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_eeops.api.cancelling import cancel_in_haste, cancel_operations
 from airflow_provider_eeops.api.exports import Export
-from airflow_provider_eeops.api.intents import Ambiguity, Recovered, recover
+from airflow_provider_eeops.api.intents import Ambiguity, recover
 from airflow_provider_eeops.api.models import Operation, Report, counted, listing
 from airflow_provider_eeops.api.policies import SETTLED, not_confirmed
-from airflow_provider_eeops.api.polling import in_parallel, observe, wait
+from airflow_provider_eeops.api.polling import observe, wait
 from airflow_provider_eeops.api.results import NotStarted
 from airflow_provider_eeops.api.starting import Outcome, Starter
 from airflow_provider_eeops.api.starts import Asked, Next, changed_descriptions, first_attempt, next_of
 from airflow_provider_eeops.api.watching import Verdict, Watch
-from airflow_provider_eeops.exceptions import AlreadyExistsError, EarthEngineError, NotConfirmedError, TaskKilledError
+from airflow_provider_eeops.exceptions import EarthEngineError, NotConfirmedError, TaskKilledError
 from airflow_provider_eeops.killing import KillCanceller
 from airflow_provider_eeops.progress import log_poll
 from airflow_provider_eeops.starts import Ledger
@@ -37,6 +37,9 @@ _ANSWER_SECONDS = 10.0
 
 _CANCEL_SECONDS = 30.0
 """What all requests to cancel may take together when a try ends."""
+
+_LISTING_SECONDS = 20.0
+"""What the search for starts without an answer may take then."""
 
 
 def _warn_of_others(asked: Iterable[Asked], outcome: Outcome) -> None:
@@ -107,8 +110,6 @@ class ExportOwner:
         self._poll_interval = poll_interval
         self._max_concurrency = max_concurrency
         self._killing = KillCanceller(hook)
-        self._exports: dict[int, Export] = {}
-        self._exist: set[int] = set()  # positions whose start made an operation, of which the name is not known
         self._ended: set[str] = set()
         self._settled: set[str] = set()
         self._starter: Starter | None = None
@@ -177,7 +178,6 @@ class ExportOwner:
         :raises NotConfirmedError: an operation that is to be replaced did not end in time.
         """
         exports = {position: each for position, each in enumerate(positions) if isinstance(each, Export)}
-        self._exports = exports
         self.ledger.give(each for each in positions if isinstance(each, str))
         given_before = [] if is_resumed else self.ledger.given_before
         self.ledger.save()  # Airflow has cleared the XCom of an earlier try: it shall say what is owned by this one
@@ -197,6 +197,7 @@ class ExportOwner:
             outcome = starter.start(
                 todo,
                 before=lambda some: self.ledger.intend(some, now=self.client.clock.time()),
+                no_room=lambda some: self.ledger.forget(asked.position for asked in some if not asked.is_repeated),
                 stop_at_failure=stop_at_failure,
                 waits_for_room=lambda: self._save_and(waits_for_room),
             )
@@ -383,9 +384,16 @@ class ExportOwner:
         :param because: what happened, to begin the log with.
         """
         self._take_in_answers()
-        self._recover_intents()
         self._save_for_cleanups()
         self._killing.finish()
+        known = self._cancel_open(because)
+        if not self.ledger.intents:
+            return known
+        self._recover_intents()  # last: it may take as long as a listing
+        self._save_for_cleanups()
+        return Report(known.results + self._cancel_open("A start had no answer.").results)
+
+    def _cancel_open(self, because: str) -> Report:
         names = self.open_names
         if not names:
             return Report()
@@ -425,63 +433,21 @@ class ExportOwner:
 
     def _recover_intents(self) -> None:
         """Look for operations whose start had no answer: nobody starts them again with the same id."""
-        recovered = self._listed_intents()
-        if recovered.operations or recovered.ambiguous:
-            self._repeat_starts(recovered)
-            recovered = self._listed_intents()
-        for position, operation in recovered.operations.items():
-            self.ledger.learn(position, operation)
-        for ambiguity in recovered.ambiguous:
-            log.error("%s.", ambiguity)
-
-    def _listed_intents(self) -> Recovered:
-        """Look for them in the listing, which does not tell whose an operation is; by position."""
         intents = self.ledger.intents
         if not intents:
-            return Recovered()
+            return
         try:
-            recovered = recover(self.client, intents.values(), taken=self.ledger.names)
+            client = self.client.ending(self.client.clock.monotonic() + _LISTING_SECONDS)
+            recovered = recover(client, intents.values(), taken=self.ledger.names)
         except EarthEngineError as error:
             log.error("%s that may be there cannot be looked for: %s", counted(len(intents)), error)  # noqa: TRY400
-            return Recovered()
-        positions = list(intents)
-        found = {positions[index]: operation for index, operation in recovered.operations.items()}
-        certain = self._exist if self._ti.map_index >= 0 else positions  # a sibling may start the same
-        doubtful = [position for position in found if position not in certain]
-        if doubtful:
-            names = tuple(found.pop(position).name for position in doubtful)
-            recovered.ambiguous.append(Ambiguity(tuple(intents[position] for position in doubtful), names))
-        return Recovered(found, recovered.ambiguous)
-
-    def _repeat_starts(self, recovered: Recovered) -> None:
-        """Have Earth Engine say which operations are ours: a start that is repeated with its id makes no second one.
-
-        Only where the listing has one that may be ours: else most likely there is none, and none is to be made.
-        """
-        doubtful = {intent for ambiguity in recovered.ambiguous for intent in ambiguity.intents}
-        positions = [
-            position
-            for position, intent in self.ledger.intents.items()
-            if (intent in doubtful or position in recovered.operations) and self._is_at_hand(position)
-        ]
-        clock = self.client.clock
-        client = self.client.ending(clock.monotonic() + _ANSWER_SECONDS)
-        for position, answer in in_parallel(
-            positions,
-            lambda position: client.start_export(
-                self.hook.project_id or "",
-                self._exports[position],
-                self.ledger.identity.request_id(position, self.ledger.starts[position].attempt),
-            ),
-            max_concurrency=self._max_concurrency,
-            clock=clock,
-        ):
-            if isinstance(answer, Operation):
-                self.ledger.learn(position, answer)
-            elif isinstance(answer, AlreadyExistsError):
-                self._exist.add(position)
-
-    def _is_at_hand(self, position: int) -> bool:
-        """Whether the export that was to be started is there to be started again."""
-        start, export = self.ledger.starts[position], self._exports.get(position)
-        return export is not None and (export.type, export.description) == (start.type, start.description)
+            return
+        if self._ti.map_index < 0:
+            for index, position in enumerate(intents):
+                if index in recovered.operations:
+                    self.ledger.learn(position, recovered.operations[index])
+        elif recovered.operations:  # they may be a sibling's, which starts the same
+            names = tuple(operation.name for operation in recovered.operations.values())
+            recovered.ambiguous.append(Ambiguity(tuple(intents.values()), names))
+        for ambiguity in recovered.ambiguous:
+            log.error("%s.", ambiguity)

@@ -112,6 +112,7 @@ class Starter:
         wanted: Sequence[Asked],
         *,
         before: Callable[[Sequence[Asked]], object],
+        no_room: Callable[[Sequence[Asked]], object] = lambda _: None,
         stop_at_failure: bool = False,
         waits_for_room: Callable[[], bool] = lambda: True,
     ) -> Outcome:
@@ -119,6 +120,7 @@ class Starter:
 
         :param wanted: the starts to make.
         :param before: told the next ones before they are asked for.
+        :param no_room: told those of them that are to be made yet, before it is waited for.
         :param stop_at_failure: make no further start after one that failed.
         :param waits_for_room: asked when the queue is full; if it says no, the rest is left.
         """
@@ -130,9 +132,10 @@ class Starter:
             count = min(len(left), 1 if was_full else self._max_concurrency)
             some = [self._made_now(left.popleft()) for _ in range(count)]
             before(some)
-            no_room = self._start_some(some, outcome)
-            left.extendleft(reversed(no_room))
-            for _ in range(len(some) - len(no_room)):
+            again = self._start_some(some, outcome)
+            no_room(again)
+            left.extendleft(reversed(again))
+            for _ in range(len(some) - len(again)):
                 if told := progress.count(now=self._client.clock.monotonic()):
                     log.info("Starts answered: %s.", told)
             no_token = next((each for each in outcome.failed.values() if isinstance(each, CredentialsError)), None)
@@ -142,10 +145,10 @@ class Starter:
                 left.clear()
             if stop_at_failure and outcome.failed:
                 break
-            was_full = bool(no_room)
+            was_full = bool(again)
             if not was_full:
                 pause = _FIRST_PAUSE
-            elif not waits_for_room() or not self._wait_for_room(len(left), pause):
+            elif self._stopped() or not waits_for_room() or not self._wait_for_room(len(left), pause):
                 break
             else:
                 pause = min(2 * pause, _LONGEST_PAUSE)

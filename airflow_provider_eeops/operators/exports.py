@@ -82,8 +82,8 @@ class EarthEngineExportOperator(BaseOperator):
     :param fail_fast: at the first export that fails or is refused, request cancellation of the others, and fail; else
         start and wait for them all first.
     :param if_empty: what to do if the function returns no export: ``fail``, ``skip`` or ``ignore`` (succeed).
-    :param timeout: seconds from the first start to the last end, or a timedelta; then the task requests cancellation of
-        what is left, and fails. Default: no limit.
+    :param timeout: seconds until the last end, counted anew in each try, or a timedelta; then the task requests
+        cancellation of what is left, and fails. Default: no limit.
     :param poll_interval: seconds between polls.
     :param deferrable: wait without holding a worker slot. Default: ``[operators] default_deferrable``.
     :param max_concurrency: requests at once.
@@ -343,7 +343,7 @@ class EarthEngineExportOperator(BaseOperator):
 
     def _nothing(self, returned: Any) -> list[dict[str, Any]]:
         message = f"{getattr(self.python_callable, '__name__', 'the function')} returned no export."
-        if returned is None or (type(returned) is list and set(map(type, returned)) == {type(None)}):
+        if returned is None or (type(returned) in {list, tuple} and set(map(type, returned)) == {type(None)}):
             message += (
                 " It returned None: return what ee.batch.Export made, and leave start() to this task, as start()"
                 " returns None."

@@ -22,8 +22,10 @@ ROOT = Path(__file__).parents[2]
 # A small machine starts few tasks of Airflow 2 at once within the short limits of the examples.
 _OF_AIRFLOW_2 = {"AIRFLOW__CORE__PARALLELISM": "3", "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "3"}
 
-_SETTINGS = {"PYTHONWARNINGS": "default", **(_OF_AIRFLOW_2 if IS_AIRFLOW_2 else {})}
-"""Warnings are shown for test_warnings.py."""
+_SETTINGS = {
+    "PYTHONWARNINGS": "default",  # shown for test_warnings.py
+    **(_OF_AIRFLOW_2 if IS_AIRFLOW_2 else {}),
+}
 
 
 @pytest.fixture(scope="session")

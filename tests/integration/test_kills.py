@@ -7,6 +7,7 @@ import pytest
 from tests.support.airflow_api import AirflowApi
 from tests.support.emulator_client import EmulatorClient
 from tests.support.processes import wait_until
+from tests.support.versions import AIRFLOW, IS_AIRFLOW_2
 
 pytestmark = pytest.mark.e2e
 
@@ -45,11 +46,14 @@ def test_marked_failed_while_running(airflow: AirflowApi, emulator_process: Emul
     assert f"{name}: cancel requested" in log
 
 
+@pytest.mark.skipif(IS_AIRFLOW_2, reason="Airflow 2 may lose that a running task was cleared: docs/compatibility.md")
 def test_cleared_while_running(airflow: AirflowApi, emulator_process: EmulatorClient) -> None:
     run_id = airflow.trigger(DAG_ID)
     old = running(airflow, run_id, besides=[])
     airflow.clear(DAG_ID, run_id, "export")
     wait_until("the cancel", lambda: asked_to_cancel(emulator_process, old), seconds=60)
+    if AIRFLOW == (3, 0):
+        pytest.skip("the rest: Airflow 3.0 leaves a task that was cleared while it ran 'restarting', and starts no try")
     new = running(airflow, run_id, besides=[old])
     assert new != old
     assert not asked_to_cancel(emulator_process, new), "the new try's operation is not the old one's"

@@ -74,8 +74,11 @@ def test_airflow_shows_the_provider_and_its_connection_type(clean_python: Path, 
 def test_without_the_extra_the_provider_works_and_the_emulator_says_what_it_needs(clean_python: Path) -> None:
     code = "import airflow_provider_eeops.api.transport, airflow_provider_eeops.operators.operations"
     run(clean_python, "-W", "error::ResourceWarning", "-c", code)
+    find = "from importlib.util import find_spec as find; print(bool(find('aiohttp') and find('cryptography')))"
+    if run(clean_python, "-c", find).strip() == "True":
+        pytest.skip("this Airflow itself installs all that the emulator needs")
     done = subprocess.run(
-        [clean_python, "-m", "airflow_provider_eeops.emulator"], capture_output=True, text=True, check=False
+        [clean_python, "-m", "airflow_provider_eeops.emulator"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode != 0
     assert "airflow-provider-eeops[emulator]" in done.stderr

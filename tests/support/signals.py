@@ -13,6 +13,8 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 __all__ = ["interrupted_when", "killed_when", "timed_out_when"]
 
+_AGAIN_SECONDS = 60.0
+
 
 @contextmanager
 def killed_when(ready: Callable[[], bool], on_kill: Callable[[], None]) -> Iterator[None]:
@@ -34,16 +36,22 @@ def interrupted_when(ready: Callable[[], bool]) -> Iterator[None]:
 
 @contextmanager
 def _sent_when(ready: Callable[[], bool], number: signal.Signals) -> Iterator[None]:
+    left = threading.Event()
+
     def send() -> None:
         while not ready():
             time.sleep(0.01)
         os.kill(os.getpid(), number)
+        # Python drops what a handler raises where garbage is collected, and the test would hang.
+        while not left.wait(_AGAIN_SECONDS):
+            os.kill(os.getpid(), number)
 
     sender = threading.Thread(target=send)
     sender.start()
     try:
         yield
     finally:
+        left.set()
         sender.join()
 
 

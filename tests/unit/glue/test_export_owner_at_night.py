@@ -8,10 +8,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, AirflowTaskTimeout, Context
 
 from airflow_provider_eeops.emulator import Emulator, Fault
-from airflow_provider_eeops.exceptions import NotConfirmedError, NotStartedError
+from airflow_provider_eeops.exceptions import NotConfirmedError, NotStartedError, TaskKilledError
 from airflow_provider_eeops.exporting import ExportOwner
+from airflow_provider_eeops.starts import Ledger
 from tests.support.clock import AdvancingClock
 from tests.support.exports import MemoryStore
+from tests.support.signals import killed_when
 from tests.support.task_instance import FakeTaskInstance
 from tests.unit.glue.conftest import SetConnection
 from tests.unit.glue.test_export_operator import Exports, allow_retries, lost, next_try, operator, recorded
@@ -152,20 +154,7 @@ def of_another_run(emulator: Emulator) -> str:
     return name
 
 
-@pytest.mark.parametrize("action", ["reset_before", "reset_after"])
-def test_a_start_without_an_answer_is_told_from_another_runs_by_its_request_id(
-    emulator: Emulator, context: Context, set_connection: SetConnection, of_another_run: str, action: Any
-) -> None:
-    set_connection(num_retries=0)
-    emulator.add_fault(Fault("export", action=action))
-    with pytest.raises(NotStartedError):
-        operator(Exports("a")).execute(context)
-    (ours,) = set(emulator.names()) - {of_another_run}
-    assert emulator.cancel_requested(ours)
-    assert not emulator.cancel_requested(of_another_run)
-
-
-def test_of_two_that_the_server_does_not_tell_from_each_other_none_is_cancelled(
+def test_of_two_that_cannot_be_told_from_each_other_none_is_cancelled_and_both_are_named(
     emulator: Emulator,
     context: Context,
     set_connection: SetConnection,
@@ -173,37 +162,54 @@ def test_of_two_that_the_server_does_not_tell_from_each_other_none_is_cancelled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     set_connection(num_retries=0)
-    emulator.request_id_repeat = "already_exists"
     emulator.add_fault(Fault("export", action="reset_after"))
     with pytest.raises(NotStartedError):
         operator(Exports("a")).execute(context)
+    assert of_another_run in emulator.names()
     assert not any(map(emulator.cancel_requested, emulator.names()))
-    assert of_another_run in caplog.text
+    assert all(name in caplog.text for name in emulator.names())
     assert "cancel by name what nobody waits for" in caplog.text
 
 
-@pytest.mark.parametrize("repeat", ["same", "already_exists"])
-def test_a_mapped_instance_knows_its_own_where_the_server_says_that_there_is_one(
-    emulator: Emulator, set_connection: SetConnection, repeat: Any
+def test_killed_while_it_waits_for_room_it_takes_no_operation_of_another_run(
+    emulator: Emulator, context: Context, of_another_run: str
 ) -> None:
-    set_connection(num_retries=0)
-    emulator.request_id_repeat = repeat
-    emulator.add_fault(Fault("export", action="reset_after"))
-    with pytest.raises(NotStartedError):
-        operator(Exports("same for all")).execute(cast(Context, {"ti": FakeTaskInstance(map_index=0)}))
-    (ours,) = emulator.names()
-    assert emulator.cancel_requested(ours)
+    full = "Too many tasks already in the queue (3000). Please wait for some of them to complete."
+    emulator.add_fault(Fault("export", status=400, message=full, times=None))
+    before = emulator.count("export")
+    made = operator(Exports("a"))
+    with killed_when(lambda: emulator.count("export") > before, made.on_kill), pytest.raises(TaskKilledError):
+        made.execute(context)
+    assert not emulator.cancel_requested(of_another_run)
 
 
-def test_where_no_operation_may_be_ours_none_is_started_to_be_cancelled(
+def test_killed_before_it_asks_it_takes_no_operation_of_another_run(
+    emulator: Emulator, context: Context, of_another_run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, intend = operator(Exports("a")), Ledger.intend
+
+    def intend_and_be_killed(self: Ledger, some: Any, *, now: float) -> None:
+        intend(self, some, now=now)
+        made.on_kill()
+
+    monkeypatch.setattr(Ledger, "intend", intend_and_be_killed)
+    with pytest.raises(TaskKilledError):
+        made.execute(context)
+    assert not emulator.cancel_requested(of_another_run)
+    assert emulator.names() == [of_another_run]
+
+
+def test_what_is_known_is_cancelled_before_the_listing_is_read(
     emulator: Emulator, context: Context, set_connection: SetConnection
 ) -> None:
     set_connection(num_retries=0)
-    emulator.add_fault(Fault("export", action="reset_before"))
-    with pytest.raises(NotStartedError):
-        operator(Exports("a")).execute(context)
-    assert emulator.names() == []
-    assert emulator.count("export") == 1
+    tasks = Exports("a", "b")
+    emulator.add_fault(Fault("export", action="reset_after"))
+    with pytest.raises(NotConfirmedError, match="2 operations: 2 cancel requested"):
+        operator(tasks, max_concurrency=1, fail_fast=False, timeout=2).execute(context)
+    methods = [record.method for record in emulator.requests]
+    assert methods.index("cancel") < methods.index("list")
+    assert all(map(emulator.cancel_requested, emulator.names()))
 
 
 def test_a_try_without_a_connection_still_says_what_the_try_before_started(
