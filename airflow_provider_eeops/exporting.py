@@ -204,6 +204,8 @@ class ExportOwner:
             # Of a repeated start there may be an operation, whatever this one met.
             self.ledger.forget([*outcome.refused, *(asked.position for asked in outcome.left if not asked.is_repeated)])
             self.ledger.save()
+            for position, operation in sorted(outcome.started.items()):
+                log.info("%s: %s %r was started.", operation.name, operation.type, exports[position].description)
             self.saw(outcome.started.values())
             _warn_of_others(todo, outcome)
             all_of_it.started.update(outcome.started)

@@ -217,7 +217,9 @@ class EarthEngineOperationsHook(BaseHook):
                 except CredentialsError as error:
                     if self._without_connection:
                         raise CredentialsError(
-                            f"connection {self.earthengine_conn_id} does not exist, and there are {error}"
+                            f"connection {self.earthengine_conn_id} does not exist, and there are {error}. If it is in"
+                            " Airflow's database, this process does not read that: set"
+                            f" AIRFLOW_CONN_{self.earthengine_conn_id.upper()}"
                         ) from None
                     raise
             return self._identity

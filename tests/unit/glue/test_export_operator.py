@@ -111,6 +111,13 @@ def test_starts_waits_and_returns_a_row_for_each(emulator: Emulator, context: Co
     assert ti.xcom_pull(key="earthengine_starting") == []
 
 
+def test_the_log_says_which_operation_is_which_export(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    rows = operator(lambda: [image_export("ndvi"), table_export("stations")]).execute(context)
+    assert f"{rows[0]['name']}: EXPORT_IMAGE 'ndvi' was started." in caplog.messages
+    assert f"{rows[1]['name']}: EXPORT_FEATURES 'stations' was started." in caplog.messages
+
+
 def test_the_users_tasks_know_their_operations(context: Context) -> None:
     task = image_export()
     (row,) = operator(lambda: task).execute(context)
