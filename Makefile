@@ -61,7 +61,7 @@ floor-%: setup
 ON_PYTHON := $(patsubst python%,%,$(notdir $(PYTHON)))
 
 test-matrix: setup ## Tests and example DAGs on every Airflow from 2.11 on, an hour; installs PostgreSQL where there is none, for 2.11
-	$(if $(filter 3.%,$(AIRFLOW)),,.ci/install-services)
+	$(if $(filter 3.%,$(AIRFLOW)),,.ci/install-services postgresql)
 	$(BIN)/nox $(if $(AIRFLOW),--session airflow-$(AIRFLOW)-$(ON_PYTHON),--python $(ON_PYTHON))
 
 newest: setup ## The floors' tests with the newest versions there are, of Airflow too
