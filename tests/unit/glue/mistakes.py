@@ -382,6 +382,12 @@ def _may_not_list(at: Place) -> str:
     return at.cancel(selector={"description": "nightly-*"})
 
 
+@_shows("no answer (ConnectionRefusedError: Connection refused)")
+def _nobody_answers(at: Place) -> str:
+    at.connect(base_url="http://localhost:9", is_anonymous=True, keyfile_dict=None)
+    return at.cancel()
+
+
 @_shows("HTTP 403 PERMISSION_DENIED: The caller does not have permission")
 def _unspecific(at: Place) -> str:
     at.emulator.add_fault(Fault("cancel", status=403, message="The caller does not have permission", times=None))
