@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -110,6 +111,9 @@ class ExportOwner:
         self._poll_interval = poll_interval
         self._max_concurrency = max_concurrency
         self._killing = KillCanceller(hook)
+        self._answered: deque[Operation] = deque()  # to be logged
+        self._without: deque[int] = deque()  # positions that have no operation for certain
+        self._was_recovered = False
         self._ended: set[str] = set()
         self._settled: set[str] = set()
         self._starter: Starter | None = None
@@ -197,15 +201,13 @@ class ExportOwner:
             outcome = starter.start(
                 todo,
                 before=lambda some: self.ledger.intend(some, now=self.client.clock.time()),
-                no_room=lambda some: self.ledger.forget(asked.position for asked in some if not asked.is_repeated),
+                after=self._take_in_batch,
                 stop_at_failure=stop_at_failure,
                 waits_for_room=lambda: self._save_and(waits_for_room),
             )
             # Of a repeated start there may be an operation, whatever this one met.
             self.ledger.forget([*outcome.refused, *(asked.position for asked in outcome.left if not asked.is_repeated)])
             self.ledger.save()
-            for position, operation in sorted(outcome.started.items()):
-                log.info("%s: %s %r was started.", operation.name, operation.type, exports[position].description)
             self.saw(outcome.started.values())
             _warn_of_others(todo, outcome)
             all_of_it.started.update(outcome.started)
@@ -236,13 +238,27 @@ class ExportOwner:
             self.client,
             self.hook.project_id or "",  # without one there is no export among the positions
             self.ledger.identity.request_id,
-            on_started=lambda asked, operation: self.ledger.learn(asked.position, operation),
+            on_started=self._learn,
+            on_none=lambda asked: self._without.append(asked.position),
             taken=lambda: self.ledger.names,
             max_concurrency=self._max_concurrency,
             deadline=self.deadline,
             stopped=lambda: self._stop.requested,
             sleep=self.sleep,
         )
+
+    def _learn(self, asked: Asked, operation: Operation) -> None:
+        """Take in the answer to a start, from any thread."""
+        self.ledger.learn(asked.position, operation)
+        self._answered.append(operation)
+
+    def _take_in_batch(self) -> None:
+        """Log what was started, and forget what has no operation for certain: it is not to be looked for."""
+        while self._answered:
+            operation = self._answered.popleft()
+            log.info("%s: %s %r was started.", operation.name, operation.type, operation.description)
+        while self._without:
+            self.ledger.forget([self._without.popleft()])
 
     def _save_and(self, waits_for_room: Callable[[], bool]) -> bool:
         self.ledger.save()
@@ -389,14 +405,15 @@ class ExportOwner:
         self._save_for_cleanups()
         self._killing.finish()
         known = self._cancel_open(because)
-        if not self.ledger.intents:
-            return known
         self._recover_intents()  # last: it may take as long as a listing
+        self._take_in_batch()
         self._save_for_cleanups()
-        return Report(known.results + self._cancel_open("A start had no answer.").results)
+        late = self._cancel_open("Known late.", besides=[result.name for result in known.results])
+        self._killing.finish()
+        return Report(known.results + late.results)
 
-    def _cancel_open(self, because: str) -> Report:
-        names = self.open_names
+    def _cancel_open(self, because: str, *, besides: Collection[str] = ()) -> Report:
+        names = [name for name in self.open_names if name not in besides]
         if not names:
             return Report()
         report = cancel_in_haste(self.client, names, log=log, because=because, seconds=_CANCEL_SECONDS)
@@ -430,19 +447,27 @@ class ExportOwner:
         yield from (name for name in self.ledger.names if name not in known and name not in self._ended)
 
     def _take_in_answers(self) -> None:
+        self._wait_for_answers()
+        self._take_in_batch()
+
+    def _wait_for_answers(self) -> None:
         if self._starter is not None and not self._starter.wait_for_answers(_ANSWER_SECONDS):
             log.error("A start had no answer in %g s: it may have started an operation.", _ANSWER_SECONDS)
 
     def _recover_intents(self) -> None:
         """Look for operations whose start had no answer: nobody starts them again with the same id."""
         intents = self.ledger.intents
-        if not intents:
+        if not intents or self._was_recovered:
             return
+        self._was_recovered = True
         try:
             client = self.client.ending(self.client.clock.monotonic() + _LISTING_SECONDS)
             recovered = recover(client, intents.values(), taken=self.ledger.names)
         except EarthEngineError as error:
             log.error("%s that may be there cannot be looked for: %s", counted(len(intents)), error)  # noqa: TRY400
+            return
+        except Exception:  # it must not hide what became of the others
+            log.exception("%s that may be there cannot be looked for.", counted(len(intents)))
             return
         if self._ti.map_index < 0:
             for index, position in enumerate(intents):

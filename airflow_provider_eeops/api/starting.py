@@ -76,6 +76,7 @@ class Starter:
     :param project_id: project to start them in.
     :param request_id: makes the request id of a position and an attempt.
     :param on_started: told each operation, in the thread that asked and before anything else is done with it.
+    :param on_none: told each start of which there is no operation for certain, likewise: it was refused, or not made.
     :param taken: operations that are known to be another start's.
     :param max_concurrency: starts at once.
     :param deadline: seconds since the epoch until which there may come room in the queue; None for no limit.
@@ -90,6 +91,7 @@ class Starter:
         request_id: Callable[[int, int], str],
         *,
         on_started: Callable[[Asked, Operation], object],
+        on_none: Callable[[Asked], object] = lambda _: None,
         taken: Callable[[], Iterable[str]] = tuple,
         max_concurrency: int = DEFAULT_CONCURRENCY,
         deadline: float | None = None,
@@ -100,6 +102,7 @@ class Starter:
         self._project_id = project_id
         self._request_id = request_id
         self._on_started = on_started
+        self._on_none = on_none
         self._taken = taken
         self._max_concurrency = max_concurrency
         self._deadline = deadline
@@ -112,7 +115,7 @@ class Starter:
         wanted: Sequence[Asked],
         *,
         before: Callable[[Sequence[Asked]], object],
-        no_room: Callable[[Sequence[Asked]], object] = lambda _: None,
+        after: Callable[[], object] = lambda: None,
         stop_at_failure: bool = False,
         waits_for_room: Callable[[], bool] = lambda: True,
     ) -> Outcome:
@@ -120,7 +123,7 @@ class Starter:
 
         :param wanted: the starts to make.
         :param before: told the next ones before they are asked for.
-        :param no_room: told those of them that are to be made yet, before it is waited for.
+        :param after: told when they are answered.
         :param stop_at_failure: make no further start after one that failed.
         :param waits_for_room: asked when the queue is full; if it says no, the rest is left.
         """
@@ -133,7 +136,7 @@ class Starter:
             some = [self._made_now(left.popleft()) for _ in range(count)]
             before(some)
             again = self._start_some(some, outcome)
-            no_room(again)
+            after()
             left.extendleft(reversed(again))
             for _ in range(len(some) - len(again)):
                 if told := progress.count(now=self._client.clock.monotonic()):
@@ -212,6 +215,11 @@ class Starter:
             request_id = self._request_id(asked.position, asked.attempt)
             operation = client.start_export(self._project_id, asked.export, request_id)
             self._tell(asked, operation)
+        except EarthEngineError as error:
+            if not (asked.is_repeated or error.follows_unclear) and _is_no(error):
+                self._on_none(asked)
+            raise
+        else:
             return operation
         finally:
             self._under_way.discard(asked.position)
@@ -253,3 +261,10 @@ class Starter:
         )
         self._sleep(seconds)
         return self._deadline is None or clock.time() < self._deadline
+
+
+def _is_no(error: EarthEngineError) -> bool:
+    """Whether no operation comes of the request that met this."""
+    if isinstance(error, QueueFullError | _NotAskedError | CredentialsError | InvalidInputError):
+        return True
+    return isinstance(error, ApiError) and not error.retryable and not isinstance(error, AlreadyExistsError)

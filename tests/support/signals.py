@@ -35,7 +35,7 @@ def interrupted_when(ready: Callable[[], bool]) -> Iterator[None]:
 
 
 @contextmanager
-def _sent_when(ready: Callable[[], bool], number: signal.Signals) -> Iterator[None]:
+def _sent_when(ready: Callable[[], bool], number: signal.Signals, *, again: bool = False) -> Iterator[None]:
     left = threading.Event()
 
     def send() -> None:
@@ -43,7 +43,7 @@ def _sent_when(ready: Callable[[], bool], number: signal.Signals) -> Iterator[No
             time.sleep(0.01)
         os.kill(os.getpid(), number)
         # Python drops what a handler raises where garbage is collected, and the test would hang.
-        while not left.wait(_AGAIN_SECONDS):
+        while again and not left.wait(_AGAIN_SECONDS):
             os.kill(os.getpid(), number)
 
     sender = threading.Thread(target=send)
@@ -64,7 +64,7 @@ def timed_out_when(ready: Callable[[], bool]) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, time_out)
     try:
-        with _sent_when(ready, signal.SIGALRM):
+        with _sent_when(ready, signal.SIGALRM, again=True):
             yield
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -584,6 +584,10 @@ def _no_bucket(at: Place) -> str:
 
 @_shows("Please authorize access to your Earth Engine account")
 def _initialize_again(at: Place) -> str:
+    for name in ("HOME", "CLOUDSDK_CONFIG"):  # where a person's credentials may be
+        at.monkeypatch.setenv(name, str(at.directory))
+    at.monkeypatch.setenv("NO_GCE_CHECK", "true")
+    at.monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     return at.export(lambda ee: ee.Initialize())
 
 

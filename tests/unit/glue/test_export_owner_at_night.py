@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, AirflowTaskTimeout, Context
 
+from airflow_provider_eeops.api.client import EarthEngineOperationsClient
+from airflow_provider_eeops.api.exports import Export
+from airflow_provider_eeops.api.models import Operation, Report
 from airflow_provider_eeops.emulator import Emulator, Fault
 from airflow_provider_eeops.exceptions import NotConfirmedError, NotStartedError, TaskKilledError
 from airflow_provider_eeops.exporting import ExportOwner
 from airflow_provider_eeops.starts import Ledger
 from tests.support.clock import AdvancingClock
-from tests.support.exports import MemoryStore
-from tests.support.signals import killed_when
+from tests.support.exports import MemoryStore, image_export
+from tests.support.signals import killed_when, timed_out_when
 from tests.support.task_instance import FakeTaskInstance
 from tests.unit.glue.conftest import SetConnection
 from tests.unit.glue.test_export_operator import Exports, allow_retries, lost, next_try, operator, recorded
@@ -181,6 +187,67 @@ def test_killed_while_it_waits_for_room_it_takes_no_operation_of_another_run(
     with killed_when(lambda: emulator.count("export") > before, made.on_kill), pytest.raises(TaskKilledError):
         made.execute(context)
     assert not emulator.cancel_requested(of_another_run)
+
+
+def test_a_start_that_was_refused_is_not_looked_for_when_the_task_is_killed_as_it_waits_for_room(
+    emulator: Emulator, context: Context, of_another_run: str
+) -> None:
+    emulator.add_fault(Fault("export", status=403))
+    full = "Too many tasks already in the queue (3000). Please wait for some of them to complete."
+    emulator.add_fault(Fault("export", status=400, message=full, times=None))
+    before = emulator.count("export")
+    made = operator(Exports("a", "b"), fail_fast=False, max_concurrency=1)
+    with killed_when(lambda: emulator.count("export") > before + 1, made.on_kill), pytest.raises(TaskKilledError):
+        made.execute(context)
+    assert not emulator.cancel_requested(of_another_run)
+
+
+def test_a_start_that_is_answered_during_the_cancellation_is_cancelled_and_recorded(
+    emulator: Emulator, context: Context, ti: FakeTaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_eeops.exporting._ANSWER_SECONDS", 0.0)
+    cancel_open = ExportOwner._cancel_open
+    made = operator(Exports("a", "b"), max_concurrency=2)
+    start, answered = EarthEngineOperationsClient.start_export, threading.Event()
+
+    def slow_for_b(self: EarthEngineOperationsClient, project_id: str, export: Export, request_id: str) -> Operation:
+        operation = start(self, project_id, export, request_id)
+        if export.description == "b":
+            assert answered.wait(20)
+        return operation
+
+    def cancel(self: ExportOwner, because: str, *, besides: Collection[str] = ()) -> Report:
+        report = cancel_open(self, because, besides=besides)
+        answered.set()
+        assert wait_for(lambda: len(self.ledger.names) == 2)
+        return report
+
+    monkeypatch.setattr(EarthEngineOperationsClient, "start_export", slow_for_b)
+    monkeypatch.setattr(ExportOwner, "_cancel_open", cancel)
+    with timed_out_when(lambda: len(emulator.names()) == 2), pytest.raises(AirflowTaskTimeout):
+        made.execute(context)
+    assert all(map(emulator.cancel_requested, emulator.names()))
+    assert sorted(recorded(ti)) == sorted(emulator.names())
+
+
+def wait_for(ready: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 20
+    while not ready() and time.monotonic() < until:
+        time.sleep(0.01)
+    return ready()
+
+
+def test_what_cannot_be_cancelled_is_not_told_to_be_known_late(
+    emulator: Emulator, context: Context, set_connection: SetConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_connection(num_retries=0)
+    emulator.add_fault(Fault("cancel", status=403, times=None))
+    started = emulator.add_operation()
+    emulator.add_fault(Fault("export", action="reset_before"))
+    with pytest.raises(NotStartedError):
+        operator(lambda: [started, image_export("b")]).execute(context)
+    assert f"{started}: permission denied" in caplog.text
+    assert "Known late." not in caplog.text
 
 
 def test_killed_before_it_asks_it_takes_no_operation_of_another_run(
