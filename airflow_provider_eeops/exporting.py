@@ -459,7 +459,6 @@ class ExportOwner:
         intents = self.ledger.intents
         if not intents or self._was_recovered:
             return
-        self._was_recovered = True
         try:
             client = self.client.ending(self.client.clock.monotonic() + _LISTING_SECONDS)
             recovered = recover(client, intents.values(), taken=self.ledger.names)
@@ -469,6 +468,7 @@ class ExportOwner:
         except Exception:  # it must not hide what became of the others
             log.exception("%s that may be there cannot be looked for.", counted(len(intents)))
             return
+        self._was_recovered = True
         if self._ti.map_index < 0:
             for index, position in enumerate(intents):
                 if index in recovered.operations:
