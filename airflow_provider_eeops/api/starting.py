@@ -197,9 +197,7 @@ class Starter:
                     again[asked.position] = replace(asked, is_repeated=asked.is_repeated or answer.follows_unclear)
                 case AlreadyExistsError():
                     exist.append(asked)
-                case CredentialsError() | InvalidInputError():
-                    outcome.take_failure(asked, answer)
-                case ApiError() if not answer.retryable:
+                case _ if _is_no(answer):
                     outcome.take_failure(asked, answer)
                 case _:
                     outcome.unclear[asked.position] = answer
